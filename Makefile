@@ -1,0 +1,73 @@
+# Everything here runs from a fresh clone; environments are made on first use and kept until
+# pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_FREE_VENV ?= .venv-torch-free
+CONFIG ?= configs/embedded.yaml
+CHECKPOINT ?= runs/embedded
+OUT ?= runs/onnx
+QUANTIZE ?= int8
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-torch-free check fmt train export bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo-ready  ## Plan one request over idle, busy and no-GPU timelines (no torch needed)
+	@$(BIN)/tomas demo $(ARGS)
+
+test: check test-torch-free  ## Lint, types, import contracts, tests with and without torch
+	$(BIN)/python -m pytest $(ARGS)
+
+test-torch-free: $(TORCH_FREE_VENV)/.ready  ## Tests that plan in an environment without torch
+	$(TORCH_FREE_VENV)/bin/python -m pytest tests/torch_free
+
+check: $(VENV)/.full-ready  ## Lint, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.full-ready  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+train: $(VENV)/.full-ready  ## Train: make train CONFIG=configs/embedded.yaml ARGS="--out runs/embedded"
+	$(BIN)/tomas train --config $(CONFIG) $(ARGS)
+
+export: $(VENV)/.full-ready  ## Export to ONNX: make export CHECKPOINT=runs/embedded OUT=runs/onnx
+	$(BIN)/python -m export.onnx --checkpoint $(CHECKPOINT) --out $(OUT) --quantize $(QUANTIZE) $(ARGS)
+
+bench: $(VENV)/.full-ready  ## Measure decision latency and cold start of the packaged model
+	$(BIN)/python -m benchmarks.decision_latency $(ARGS)
+
+clean:  ## Remove environments and caches
+	rm -rf $(VENV) $(TORCH_FREE_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+
+# --- environments --------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-ready: $(INPUTS) | $(BIN)/python
+	@echo "installing tomas-router[cpu] into $(VENV) ..."
+	@$(BIN)/python $(PIP_INSTALL) ".[cpu]"
+	@touch $@
+
+$(VENV)/.full-ready: $(INPUTS) | $(BIN)/python
+	@echo "installing everything (torch included) into $(VENV) ..."
+	@$(BIN)/python $(PIP_INSTALL) ".[cpu,train,export,langgraph,eval,dev]"
+	@touch $(VENV)/.demo-ready $@
+
+$(TORCH_FREE_VENV)/.ready: $(INPUTS)
+	@echo "installing tomas-router[cpu] and pytest into $(TORCH_FREE_VENV) ..."
+	@test -x $(TORCH_FREE_VENV)/bin/python || $(PYTHON) -m venv $(TORCH_FREE_VENV)
+	@$(TORCH_FREE_VENV)/bin/python $(PIP_INSTALL) ".[cpu]" pytest
+	@touch $@
