@@ -1,0 +1,142 @@
+"""Configuration of the network and of training, read once from YAML and frozen.
+
+Sizes that follow from the backbone (its width, layers, vocabulary) are read from it, never repeated here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneConfig(_Frozen):
+    """A causal language model in the Qwen2 layout."""
+
+    source: str
+    """Hub id, local directory, or ``random`` with ``sizes``."""
+    num_layers: int | None = None
+    """Keep only the first layers of the source; None keeps all."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device_map: str | None = None
+    """``None`` = CPU, otherwise as transformers takes it (``cuda``, ``auto``)."""
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    sizes: dict[str, int] | None = None
+    """Qwen2Config fields for ``source: random`` (tests, benchmarks)."""
+
+    @model_validator(mode="after")
+    def _sizes_belong_to_random(self) -> BackboneConfig:
+        if (self.source == "random") != (self.sizes is not None):
+            raise ValueError("backbone.sizes is required with source 'random' and forbidden otherwise")
+        return self
+
+
+class ToolConfig(_Frozen):
+    """Left panel: what a tool is and what it costs."""
+
+    encoder: Literal["text", "name"] = "text"
+    text_depth: Literal["backbone", "embeddings"] = "backbone"
+    """Whether tool text passes the backbone's layers or only its token embeddings."""
+    d_resource: int
+    """Width of v_resource; v_tool takes the rest of the model width."""
+    max_tokens: int = 64
+    max_rows: int = 24
+    row_scaling: Literal["zscore", "minmax"] = "zscore"
+    set_heads: int = 4
+
+
+class TemporalConfig(_Frozen):
+    """Centre panel: the curve."""
+
+    points: int = 96
+    kernels: tuple[int, ...] = (3, 5, 7)
+    channels: int = 64
+    """Per kernel size."""
+    d_temporal: int = 256
+    normalisation: Literal["minmax", "standard", "none"] = "standard"
+    virtual_tokens: int = 4
+
+
+class HeadsConfig(_Frozen):
+    """Right panel."""
+
+    d_key: int = 384
+    d_hidden: int = 256
+    d_retrieval: int = 256
+    task_pooling: Literal["mean", "max", "cls", "last"] = "mean"
+
+
+class LatencyConfig(_Frozen):
+    """How T_inf, the time the decision itself takes, is estimated."""
+
+    mode: Literal["fixed", "rule", "learned"] = "fixed"
+    fixed_ms: float = 500.0
+
+
+class ModelConfig(_Frozen):
+    """Everything that shapes the network."""
+
+    name: str
+    backbone: BackboneConfig
+    tool: ToolConfig
+    temporal: TemporalConfig = TemporalConfig()
+    heads: HeadsConfig = HeadsConfig()
+    latency: LatencyConfig = LatencyConfig()
+    max_task_tokens: int = 192
+    max_prefix_tools: int = 64
+    max_steps: int = 12
+
+
+class TrainConfig(_Frozen):
+    """One training run."""
+
+    mode: Literal["heads", "full"] = "full"
+    seed: int = 7
+    steps: int = 600
+    batch_size: int = 64
+    pool_size: int = 96
+    """Candidate tools that share a batch."""
+    learning_rate: float = 3e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 40
+    max_grad_norm: float = 1.0
+    max_train_tool_tokens: int = 40
+    max_train_task_tokens: int = 96
+    mixture: dict[str, float]
+    """Data source name to sampling weight; ``own`` is the shipped data, others are looked up in ``data_dirs``."""
+    data_dirs: tuple[str, ...] = ()
+    explanation_every: int = 8
+    """Every n-th batch also trains the language-model head."""
+    checkpoint_every: int = 100
+    validate_every: int = 200
+    loss_weights: dict[str, float] = {}
+
+
+class RunConfig(_Frozen):
+    """A YAML file of ``configs/``."""
+
+    model: ModelConfig
+    train: TrainConfig | None = None
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Reads and validates a YAML file.
+
+    Raises:
+        ValueError: The file is no mapping, or a field is unknown, missing or out of range; names file and field.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    data: Any = yaml.safe_load(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: a mapping with the key 'model' is expected, got {type(data).__name__}")
+    try:
+        return RunConfig.model_validate(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,1 @@
+"""Pre-processing in numpy: written once, used by training and by every engine."""

@@ -1,0 +1,1 @@
+"""Centre and right panels in torch: backbone, prefix, heads, and the whole network."""

@@ -1,0 +1,245 @@
+"""The causal language model in the Qwen2 layout, conditioned by a prefix.
+
+B requests, S tokens, P prefix tokens, N tools, D model width, H key/value heads, C head width, Y layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DynamicCache,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tomas_router.config import BackboneConfig
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """Keys and values of tokens that were encoded earlier; both (B, Y, H, P, C)."""
+
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of cached tokens."""
+        return int(self.keys.shape[3])
+
+    def expand(self, batch: int) -> PrefixCache:
+        """The same prefix for ``batch`` requests, without copying."""
+        return PrefixCache(self.keys.expand(batch, -1, -1, -1, -1), self.values.expand(batch, -1, -1, -1, -1))
+
+
+class QwenBackbone(nn.Module):
+    """Qwen2 with embeddings in, hidden states out; the LM head runs only when text is wanted."""
+
+    def __init__(self, model: Qwen2ForCausalLM) -> None:
+        super().__init__()
+        self.lm = model
+
+    @classmethod
+    def from_config(cls, config: BackboneConfig) -> QwenBackbone:
+        """Loads (hub id or local directory) or builds (``random``) the backbone.
+
+        A Llama-layout checkpoint is converted to Qwen2 exactly: same sizes, zero q/k/v biases.
+
+        Raises:
+            ValueError: ``num_layers`` is more than the checkpoint has, or its layout is neither Qwen2 nor Llama.
+        """
+        dtype = getattr(torch, config.dtype)
+        if config.source == "random":
+            assert config.sizes is not None  # the config's validator saw to it
+            model = Qwen2ForCausalLM(
+                Qwen2Config(**config.sizes, attn_implementation=config.attn_implementation)
+            ).to(dtype)
+            return cls(_first_layers(model, config.num_layers))
+        layout = AutoConfig.from_pretrained(config.source).model_type
+        if layout not in ("qwen2", "llama"):
+            raise ValueError(f"backbone {config.source!r} has layout {layout!r}; qwen2 or llama is expected")
+        loaded = AutoModelForCausalLM.from_pretrained(
+            config.source,
+            dtype=dtype,
+            device_map=config.device_map,
+            attn_implementation=config.attn_implementation,
+        )
+        model = loaded if layout == "qwen2" else llama_to_qwen2(loaded)
+        return cls(_first_layers(model, config.num_layers))
+
+    @property
+    def config(self) -> Qwen2Config:
+        """Sizes of the language model."""
+        config: Qwen2Config = self.lm.config
+        return config
+
+    @property
+    def embedding_table(self) -> nn.Embedding:
+        """The token embedding, (vocabulary, D)."""
+        table: nn.Embedding = self.lm.model.embed_tokens
+        return table
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """(..., S) ids to (..., S, D)."""
+        embedded: Tensor = self.embedding_table(token_ids)
+        return embedded
+
+    def forward(
+        self,
+        embeds_BSD: Tensor,
+        mask_BT: Tensor,
+        position_ids_BS: Tensor,
+        prefix: PrefixCache | None = None,
+        want_cache: bool = False,
+    ) -> tuple[Tensor, PrefixCache | None]:
+        """Runs the layers.
+
+        Args:
+            embeds_BSD: New tokens, real or virtual.
+            mask_BT: T = P + S; True = real. A new token sees every real prefix token and the real tokens before it.
+            position_ids_BS: Rotary positions of the new tokens.
+            prefix: Keys and values of P earlier tokens.
+            want_cache: Also return the cache of all T tokens.
+
+        Returns:
+            Hidden states (B, S, D) after the final norm, and the cache when wanted.
+        """
+        cache = DynamicCache() if (prefix is not None or want_cache) else None
+        if prefix is not None and cache is not None:
+            for layer in range(prefix.keys.shape[1]):
+                cache.update(prefix.keys[:, layer], prefix.values[:, layer], layer)
+        output = self.lm.model(
+            inputs_embeds=embeds_BSD,
+            attention_mask=mask_BT,
+            position_ids=position_ids_BS,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state, _to_prefix(cache) if want_cache and cache is not None else None
+
+    def text_hidden(self, token_ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        """Hidden states (N, L, D) of texts that nothing conditions."""
+        positions = torch.arange(token_ids_NL.shape[1], device=token_ids_NL.device).expand_as(token_ids_NL)
+        hidden_NLD, _ = self(self.embed(token_ids_NL), mask_NL, positions)
+        return hidden_NLD
+
+    def encode_alone(self, virtual_ND: Tensor) -> PrefixCache:
+        """Each virtual token by itself at position 0: keys and values (N, Y, H, 1, C).
+
+        Because no tool sees another, a prefix gathered from these is independent of order, and a cache entry stays
+        valid whatever the other candidates are.
+        """
+        count = virtual_ND.shape[0]
+        mask_N1 = torch.ones(count, 1, dtype=torch.bool, device=virtual_ND.device)
+        positions_N1 = torch.zeros(count, 1, dtype=torch.long, device=virtual_ND.device)
+        _, cache = self(virtual_ND.unsqueeze(1), mask_N1, positions_N1, want_cache=True)
+        assert cache is not None
+        return cache
+
+    def lm_logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) to vocabulary logits (..., W)."""
+        logits: Tensor = self.lm.lm_head(hidden)
+        return logits
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        context: PrefixCache | None = None,
+        virtual_VD: Tensor | None = None,
+        stop_ids: Sequence[int] = (),
+    ) -> list[list[int]]:
+        """Greedy text for each prompt, without context or with one context shared by all prompts.
+
+        Args:
+            prompts: Token ids; each non-empty.
+            max_new_tokens: Upper bound a prompt.
+            context: Prefix keys and values with a batch of 1 (the tools), encoded once.
+            virtual_VD: Virtual tokens put before every prompt (the curve).
+            stop_ids: Tokens that end a text; they are not returned.
+        """
+        return [
+            self._generate_one(p, max_new_tokens, context, virtual_VD, frozenset(stop_ids)) for p in prompts
+        ]
+
+    def _generate_one(
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        context: PrefixCache | None,
+        virtual_VD: Tensor | None,
+        stop_ids: frozenset[int],
+    ) -> list[int]:
+        device = self.embedding_table.weight.device
+        embeds = self.embed(torch.tensor([list(prompt)], device=device))
+        if virtual_VD is not None:
+            embeds = torch.cat([virtual_VD.unsqueeze(0), embeds], dim=1)
+        cache, position, generated = context, 0 if context is None else 1, []
+        for _ in range(max_new_tokens):
+            length = embeds.shape[1]
+            past = 0 if cache is None else cache.length
+            mask = torch.ones(1, past + length, dtype=torch.bool, device=device)
+            positions = torch.arange(position, position + length, device=device).unsqueeze(0)
+            hidden, cache = self(embeds, mask, positions, cache, want_cache=True)
+            position += length
+            token = int(self.lm_logits(hidden[:, -1]).argmax())
+            if token in stop_ids:
+                break
+            generated.append(token)
+            embeds = self.embed(torch.tensor([[token]], device=device))
+        return generated
+
+
+def llama_to_qwen2(llama: PreTrainedModel) -> Qwen2ForCausalLM:
+    """The same function in the Qwen2 layout (maximum logit difference 0.0)."""
+    source = llama.config
+    fields = (
+        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+        "max_position_embeddings rms_norm_eps rope_theta tie_word_embeddings hidden_act "
+        "bos_token_id eos_token_id pad_token_id"
+    ).split()
+    config = Qwen2Config(**{f: getattr(source, f) for f in fields}, use_sliding_window=False)
+    config._attn_implementation = source._attn_implementation
+    model = Qwen2ForCausalLM(config).to(llama.dtype).to(llama.device)
+    missing, unexpected = model.load_state_dict(llama.state_dict(), strict=False)
+    biases = [name for name in missing if name.endswith(("q_proj.bias", "k_proj.bias", "v_proj.bias"))]
+    if unexpected or len(biases) != len([m for m in missing if m != "lm_head.weight"]):
+        raise ValueError(
+            f"not an exact Llama to Qwen2 conversion: missing {missing}, unexpected {unexpected}"
+        )
+    with torch.no_grad():
+        for name in biases:
+            model.get_parameter(name).zero_()
+    return model
+
+
+def save_backbone(model: Qwen2ForCausalLM, directory: str | Path) -> None:
+    """Writes the backbone as a local directory that ``BackboneConfig.source`` can name."""
+    model.save_pretrained(directory, safe_serialization=True)
+
+
+def _first_layers(model: Qwen2ForCausalLM, num_layers: int | None) -> Qwen2ForCausalLM:
+    available = model.config.num_hidden_layers
+    if num_layers is None or num_layers == available:
+        return model
+    if not 1 <= num_layers <= available:
+        raise ValueError(f"num_layers must be between 1 and {available}, got {num_layers}")
+    model.model.layers = model.model.layers[:num_layers]
+    model.config.num_hidden_layers = num_layers
+    model.config.layer_types = model.config.layer_types[:num_layers]
+    return model
+
+
+def _to_prefix(cache: DynamicCache) -> PrefixCache:
+    keys = torch.stack([layer.keys for layer in cache.layers], dim=1)
+    values = torch.stack([layer.values for layer in cache.layers], dim=1)
+    return PrefixCache(keys, values)

@@ -1,0 +1,1 @@
+"""Training in torch. Runtime code never imports this package."""

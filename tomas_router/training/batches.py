@@ -1,0 +1,272 @@
+"""Draws training batches: requests of one source over a pool of candidate tools, with labels and augmentation.
+
+B requests, N tools of the pool, K plan steps. Everything is numpy and seeded; torch enters in ``to_tensors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomas_router.datasets.oracle import label
+from tomas_router.datasets.rows import Row, Step
+from tomas_router.datasets.timeline_generator import draw_timeline
+from tomas_router.features.curve import CURVE_POINTS
+from tomas_router.features.tool_rows import SIZE_INDEX
+from tomas_router.runtime.resource_predictor import ResourcePredictor
+from tomas_router.training.sources import GATE_ONLY, Source
+
+JOINERS = (
+    "{a} Also, {b}", "{a} {b}", "{a} And then: {b}", "First: {a} Second: {b}", "{a} Besides that, {b}",
+    "{a} I also need this: {b}", "{a} One more thing. {b}", "Two things: {a} {b}", "{a} Meanwhile, {b}",
+)  # fmt: skip
+T_INF_MS = 500
+BUCKET_BATCHES = 8
+"""Rows are sorted by length within this many batches."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request with everything the losses compare against."""
+
+    instruction: str
+    tools: tuple[str, ...]
+    depends: tuple[tuple[int, ...], ...]
+    depends_known: bool
+    sizes: tuple[int, ...]  # -1 where unknown
+    targets_K5: NDArray[np.float32]  # physical units, NaN where unknown
+    needs_tool: bool
+    links: str
+    series_GT4: NDArray[np.float32]
+    log_horizon: float
+    free_now_4: NDArray[np.float32]  # capacity at the decision, for the over-allocation penalty
+    explanation: str
+    candidates: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How often a training request or tool is changed."""
+
+    compose: float = 0.12
+    right_tool_absent: float = 0.05
+    drop_name: float = 0.12
+    drop_desc: float = 0.12
+    drop_rows: float = 0.15
+    narrow_candidates: float = 0.5
+
+
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+ORDERED_LINKS = {"ultratool", "traject"}
+NO_EDGES = {"sealtools"}
+
+
+def build_example(row: Row, source: Source, rng: np.random.Generator) -> Example:
+    """Draws a curve for a row and labels it: with profiles by the exact oracle, otherwise by the row alone."""
+    timeline = draw_timeline(rng)
+    window = ResourcePredictor(timeline).window(T_INF_MS)
+    tools = tuple(step.tool for step in row.steps)
+    targets = np.full((len(row.steps), 5), np.nan, dtype=np.float32)
+    if source.profiling is not None and row.steps:
+        oracle = label(row, source.registry, source.profiling, timeline, T_INF_MS)
+        tools = tuple(oracle.tools)
+        for k, allocation in enumerate(oracle.allocations or ()):
+            if source.profiling.has(tools[k]):
+                c = allocation.config
+                targets[k] = (c.cpu_core, c.cpu_mem_gb, c.gpu_sm, c.gpu_mem_gb, allocation.latency_ms)
+    return Example(
+        instruction=row.instruction,
+        tools=tools,
+        depends=tuple(tuple(step.depends_on) for step in row.steps),
+        depends_known=source.name not in NO_EDGES and len(row.steps) > 1,
+        sizes=tuple(SIZE_INDEX[s.input_size] if s.input_size else -1 for s in row.steps),
+        targets_K5=targets,
+        needs_tool=row.needs_tool,
+        links="order" if source.name in ORDERED_LINKS else row.links,
+        series_GT4=window.series_GT4,
+        log_horizon=window.log_horizon,
+        free_now_4=window.series_GT4[0, 0],
+        explanation=row.explanation or "",
+        candidates=tuple(row.candidates) if row.candidates else None,
+    )
+
+
+def compose(first: Row, second: Row, rng: np.random.Generator) -> Row:
+    """Two independent requests said in one breath."""
+    text = str(rng.choice(JOINERS)).format(a=first.instruction, b=second.instruction)
+    shifted = tuple(
+        replace(step, depends_on=tuple(d + len(first.steps) for d in step.depends_on))
+        for step in second.steps
+    )
+    steps: tuple[Step, ...] = tuple(first.steps) + shifted
+    return replace(first, instruction=text, steps=steps, explanation="")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A pool of tools and the requests over it, before tokenisation."""
+
+    source: str
+    pool: tuple[str, ...]
+    texts: tuple[tuple[str, str], ...]  # (name, description) as the encoder will see them
+    rows: tuple[NDArray[np.float32], ...]  # raw profile features per tool
+    examples: tuple[Example, ...]
+    plans: tuple[tuple[int, ...], ...]  # tool indices into the pool; () = END at the first slot
+    wants_tools: tuple[bool, ...]
+    candidate_mask_BN: NDArray[np.bool_]
+    prefix_mask_BN: NDArray[np.bool_]
+
+
+class BatchSampler:
+    """Endless, seeded stream of batches; the state of ``rng`` is all that a checkpoint must keep."""
+
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        mixture: dict[str, float],
+        batch_size: int,
+        pool_size: int,
+        max_prefix: int,
+        seed: int,
+        augmentation: Augmentation = Augmentation(),
+    ) -> None:
+        self.sources = sources
+        self.names = [n for n in mixture if n in sources and mixture[n] > 0]
+        weights = np.array([mixture[n] for n in self.names], dtype=np.float64)
+        self.weights = weights / weights.sum()
+        self.batch_size, self.pool_size, self.max_prefix = batch_size, pool_size, max_prefix
+        self.augmentation = augmentation
+        self.rng = np.random.default_rng(seed)
+        self._order: dict[str, list[int]] = {n: [] for n in self.names}
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs."""
+        return {"rng": self.rng.bit_generator.state, "order": self._order}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues exactly where ``state`` was taken."""
+        self.rng.bit_generator.state = state["rng"]
+        self._order = {name: list(order) for name, order in state["order"].items()}
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        source = self.sources[str(self.rng.choice(self.names, p=self.weights))]
+        rows = [source.rows[i] for i in self._next_rows(source)]
+        return self.batch(source, self._compose_some(rows, source))
+
+    def batch(self, source: Source, rows: Sequence[Row]) -> Batch:
+        """A batch of given rows."""
+        examples = [build_example(row, source, self.rng) for row in rows]
+        needed = list(dict.fromkeys(t for e in examples for t in (*e.tools, *(e.candidates or ()))))
+        others = [name for name in source.registry.names if name not in set(needed)]
+        extra = max(0, min(len(others), self.pool_size - len(needed)))
+        drawn = [others[i] for i in self.rng.permutation(len(others))[:extra]]
+        pool = tuple(str(n) for n in self.rng.permutation(needed + drawn))
+        index = {name: i for i, name in enumerate(pool)}
+
+        absent = [self._lacks_tool(e) for e in examples]
+        plans = [
+            () if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)
+        ]
+        candidates = self._candidates(examples, plans, absent, index)
+        return Batch(
+            source=source.name,
+            pool=pool,
+            texts=tuple(self._text(source, name) for name in pool),
+            rows=tuple(self._rows(source, name) for name in pool),
+            examples=tuple(examples),
+            plans=tuple(plans),
+            wants_tools=tuple(e.needs_tool for e in examples),
+            candidate_mask_BN=candidates,
+            prefix_mask_BN=self._prefix(candidates, plans),
+        )
+
+    def _next_rows(self, source: Source) -> list[int]:
+        order = self._order[source.name]
+        while len(order) < self.batch_size:
+            order.extend(self._bucketed_epoch(source))
+        taken, self._order[source.name] = order[: self.batch_size], order[self.batch_size :]
+        return taken
+
+    def _bucketed_epoch(self, source: Source) -> list[int]:
+        """A random order in which neighbours are alike in length: padding would cost a third of the time."""
+        order = self.rng.permutation(len(source.rows))
+        batches: list[NDArray[np.int64]] = []
+        for part in np.array_split(order, max(1, len(order) // (BUCKET_BATCHES * self.batch_size))):
+            by_length = sorted(part, key=lambda i: len(source.rows[i].instruction))
+            cuts = range(self.batch_size, len(by_length), self.batch_size)
+            batches += np.split(np.array(by_length), list(cuts))
+        return [int(i) for b in self.rng.permutation(len(batches)) for i in batches[b]]
+
+    def _compose_some(self, rows: list[Row], source: Source) -> list[Row]:
+        if source.name == GATE_ONLY:
+            return rows
+        composed = []
+        for row in rows:
+            if self.rng.random() < self.augmentation.compose and len(row.steps) == 1:
+                other = source.rows[int(self.rng.integers(len(source.rows)))]
+                if len(other.steps) == 1 and other.steps[0].tool != row.steps[0].tool:
+                    row = compose(row, other, self.rng)
+            composed.append(row)
+        return composed
+
+    def _lacks_tool(self, example: Example) -> bool:
+        return bool(example.tools) and self.rng.random() < self.augmentation.right_tool_absent
+
+    def _candidates(
+        self,
+        examples: Sequence[Example],
+        plans: Sequence[tuple[int, ...]],
+        absent: Sequence[bool],
+        index: dict[str, int],
+    ) -> NDArray[np.bool_]:
+        """Groups of requests share a narrowed candidate list, so that set attention is shared too."""
+        batch, count = len(examples), len(index)
+        mask = np.ones((batch, count), dtype=bool)
+        for group in np.array_split(np.arange(batch), max(1, batch // 16)):
+            if self.rng.random() < self.augmentation.narrow_candidates:
+                keep = self.rng.random(count) < self.rng.uniform(0.05, 0.8)
+                keep[[t for b in group for t in plans[b]]] = True
+                if not keep.any():
+                    keep[int(self.rng.integers(count))] = True
+                mask[group] = keep
+        for b, example in enumerate(examples):
+            if example.candidates is not None:
+                mask[b] = False
+                mask[b, [index[c] for c in example.candidates]] = True
+            if absent[b]:
+                mask[b, [index[t] for t in example.tools]] = False
+                if not mask[b].any():
+                    mask[b] = True
+                    mask[b, [index[t] for t in example.tools]] = False
+        return mask
+
+    def _prefix(self, candidates: NDArray[np.bool_], plans: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
+        """At most ``max_prefix`` candidates; retrieval is imperfect, so a needed tool is sometimes missing too."""
+        prefix = candidates.copy()
+        priority = self.rng.random(candidates.shape[1])
+        for group in np.array_split(np.arange(len(plans)), max(1, len(plans) // 16)):
+            wanted = {t for b in group for t in plans[b] if self.rng.random() > 0.05}
+            for b in group:
+                allowed = np.flatnonzero(candidates[b])
+                if len(allowed) > self.max_prefix:
+                    score = priority[allowed] + np.array([t in wanted for t in allowed])
+                    prefix[b] = False
+                    prefix[b, allowed[np.argsort(-score)[: self.max_prefix]]] = True
+        return prefix
+
+    def _text(self, source: Source, name: str) -> tuple[str, str]:
+        draw, desc = self.rng.random(), source.registry[name].desc
+        if draw < self.augmentation.drop_name:
+            return "", desc
+        if draw > 1.0 - self.augmentation.drop_desc:
+            return name, ""
+        return name, desc
+
+    def _rows(self, source: Source, name: str) -> NDArray[np.float32]:
+        rows = source.profile_features(name)
+        return rows[:0] if self.rng.random() < self.augmentation.drop_rows else rows

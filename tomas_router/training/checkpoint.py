@@ -1,0 +1,114 @@
+"""Checkpoints: weights as safetensors, everything else as JSON, so that loading runs no code.
+
+A checkpoint directory holds ``model.safetensors``, ``config.yaml``, ``statistics.json``, ``tokenizer.json`` and, while
+training goes on, ``optimizer.pt`` and ``progress.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tomas_router.config import ModelConfig
+from tomas_router.errors import UntrainedModelError
+from tomas_router.features.curve import CurveScaler
+from tomas_router.features.tokenizer import TextTokenizer
+from tomas_router.features.tool_rows import RowScaler
+from tomas_router.model.backbone import QwenBackbone
+from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.planner.engine import Calibration
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Numbers that were fitted, not trained, and belong to the weights."""
+
+    rows: RowScaler
+    curves: CurveScaler
+    calibration: Calibration
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Statistics:
+        """The inverse of ``to_json``."""
+        rows, curves = data["rows"], data["curves"]
+        return cls(
+            RowScaler(rows["mode"], tuple(rows["offset"]), tuple(rows["scale"])),
+            CurveScaler(curves["mode"], tuple(curves["offset"]), tuple(curves["scale"])),
+            Calibration(**data["calibration"]),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model ready for evaluation or export."""
+
+    model: TOMASLLMModel
+    config: ModelConfig
+    statistics: Statistics
+    tokenizer: TextTokenizer
+    tokenizer_path: Path
+
+
+def save_checkpoint(
+    directory: Path, model: TOMASLLMModel, statistics: Statistics, tokenizer_path: Path, tool_names: list[str]
+) -> None:
+    """Writes weights, sizes, statistics and tokenizer."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.contiguous() for k, v in model.state_dict().items() if k != "backbone.lm.lm_head.weight"}
+    save_file(tensors, directory / "model.safetensors")
+    data = {
+        "model": model.config.model_dump(mode="json"),
+        "backbone": model.backbone.config.to_dict(),
+        "tool_names": tool_names,
+        "tied": bool(model.backbone.config.tie_word_embeddings),
+    }
+    if not data["tied"]:
+        save_file(
+            {"backbone.lm.lm_head.weight": model.backbone.lm.lm_head.weight.detach().contiguous()},
+            directory / "lm_head.safetensors",
+        )
+    (directory / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(data, default=str))))
+    (directory / "statistics.json").write_text(json.dumps(statistics.to_json(), indent=1))
+    if tokenizer_path.resolve() != (directory / "tokenizer.json").resolve():
+        shutil.copyfile(tokenizer_path, directory / "tokenizer.json")
+
+
+def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
+    """Rebuilds the model from a checkpoint directory.
+
+    Raises:
+        UntrainedModelError: The directory holds no trained heads.
+    """
+    directory = Path(directory)
+    weights = directory / "model.safetensors"
+    if not weights.exists():
+        raise UntrainedModelError(
+            f"{directory} holds no trained heads (model.safetensors is missing); "
+            "train them with: tomas train --config configs/embedded.yaml --out DIR"
+        )
+    data = yaml.safe_load((directory / "config.yaml").read_text())
+    config = ModelConfig.model_validate(data["model"])
+    backbone_config = Qwen2Config(**data["backbone"])
+    backbone_config._attn_implementation = config.backbone.attn_implementation
+    with torch.device(device):
+        model = TOMASLLMModel(config, QwenBackbone(Qwen2ForCausalLM(backbone_config)), data["tool_names"])
+    state = load_file(weights, device=device)
+    if not data["tied"]:
+        state |= load_file(directory / "lm_head.safetensors", device=device)
+    model.load_state_dict(state, strict=False)
+    model.backbone.lm.tie_weights()
+    statistics = Statistics.from_json(json.loads((directory / "statistics.json").read_text()))
+    tokenizer_path = directory / "tokenizer.json"
+    return Checkpoint(model.eval(), config, statistics, TextTokenizer.load(tokenizer_path), tokenizer_path)

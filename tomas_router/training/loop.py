@@ -1,0 +1,282 @@
+"""The training loop: seeded, resumable, with progress, logs and validation.
+
+A run directory holds ``checkpoint/`` (the latest state, replaced atomically), ``log.jsonl`` (one line a logged step)
+and, at the end, the trained checkpoint with its calibration.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from tomas_router.config import RunConfig, TrainConfig
+from tomas_router.datasets.timeline_generator import draw_timeline
+from tomas_router.features.curve import CurveScaler
+from tomas_router.features.tokenizer import TextTokenizer
+from tomas_router.features.tool_rows import RowScaler, raw_features
+from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.planner.engine import Calibration
+from tomas_router.runtime.resource_predictor import ResourcePredictor
+from tomas_router.training.batches import NO_AUGMENTATION, Batch, BatchSampler, T_INF_MS
+from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
+from tomas_router.training.explanation import explanation_loss
+from tomas_router.training.losses import plan_losses, total
+from tomas_router.training.sources import Source, load_own, load_sources
+from tomas_router.training.tensors import Limits, to_tensors
+
+LOG_EVERY = 10
+
+
+class Trainer:
+    """One run: everything it needs is built by ``Trainer.create`` or read back by ``resume``."""
+
+    def __init__(
+        self,
+        model: TOMASLLMModel,
+        config: RunConfig,
+        tokenizer_path: Path,
+        statistics: Statistics,
+        run_dir: Path,
+        device: str = "cpu",
+    ) -> None:
+        assert config.train is not None
+        self.model, self.config, self.train_config = model, config, config.train
+        self.tokenizer_path, self.statistics, self.run_dir, self.device = (
+            tokenizer_path,
+            statistics,
+            run_dir,
+            device,
+        )
+        self.tokenizer = TextTokenizer.load(tokenizer_path)
+        self.limits = Limits(
+            self.train_config.max_train_task_tokens,
+            self.train_config.max_train_tool_tokens,
+            config.model.tool.max_rows,
+            config.model.temporal.virtual_tokens,
+        )
+        names = list(self.train_config.mixture)
+        self.sampler = BatchSampler(
+            load_sources(names, self.train_config.data_dirs, "train"),
+            self.train_config.mixture,
+            self.train_config.batch_size,
+            self.train_config.pool_size,
+            config.model.max_prefix_tools,
+            self.train_config.seed,
+        )
+        freeze(model, self.train_config.mode)
+        self.optimizer = build_optimizer(model, self.train_config)
+        self.step = 0
+        run_dir.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Trains to ``train.steps``, from wherever the run stands."""
+        config = self.train_config
+        sums: dict[str, list[float]] = defaultdict(list)
+        started = time.monotonic()
+        with _progress() as progress:
+            bar = progress.add_task("training", total=config.steps, completed=self.step, loss="")
+            while self.step < config.steps:
+                for name, value in self.train_step().items():
+                    sums[name].append(value)
+                self.step += 1
+                if self.step % LOG_EVERY == 0 or self.step == config.steps:
+                    means = {name: float(np.mean(values)) for name, values in sums.items()}
+                    self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
+                    progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
+                    sums.clear()
+                if self.step % config.validate_every == 0 and self.step < config.steps:
+                    self._log({"step": self.step, "validation": self.validate(limit=256)})
+                if self.step % config.checkpoint_every == 0:
+                    self.save_state()
+                progress.advance(bar)
+        self.save_state()
+
+    def train_step(self) -> dict[str, float]:
+        """One update; returns the losses."""
+        self.model.train()
+        self._set_learning_rate()
+        losses = self.losses(
+            self.sampler.draw(), explain=self.step % self.train_config.explanation_every == 0
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
+        trainable = [p for p in self.model.parameters() if p.requires_grad]
+        nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
+        self.optimizer.step()
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def losses(self, batch: Batch, explain: bool) -> dict[str, Tensor]:
+        """Every loss of a batch."""
+        tensors, forcing, targets = to_tensors(
+            batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
+        )
+        tools = self.model.encode_tools(
+            tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR
+        )
+        losses = plan_losses(self.model(tools, forcing), targets)
+        if explain:
+            text_loss = explanation_loss(self.model, tools, forcing, batch, self.tokenizer)
+            if text_loss is not None:
+                losses["explanation"] = text_loss
+        return losses
+
+    @torch.no_grad()
+    def validate(self, limit: int = 100_000) -> dict[str, dict[str, float]]:
+        """Teacher-forced accuracy per source on its validation rows, all tools of the registry as candidates.
+
+        Only for watching a run: ``tomas eval`` decodes freely and is what counts.
+        """
+        self.model.eval()
+        sources = load_sources(list(self.train_config.mixture), self.train_config.data_dirs, "val")
+        return {name: self._validate_source(source, limit) for name, source in sources.items()}
+
+    def _validate_source(self, source: Source, limit: int) -> dict[str, float]:
+        sampler = BatchSampler(
+            {source.name: source},
+            {source.name: 1.0},
+            64,
+            400,
+            self.config.model.max_prefix_tools,
+            0,
+            NO_AUGMENTATION,
+        )
+        counts: dict[str, list[float]] = defaultdict(list)
+        rows = source.rows[:limit]
+        for start in range(0, len(rows), 64):
+            batch = sampler.batch(source, rows[start : start + 64])
+            tensors, forcing, targets = to_tensors(
+                batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
+            )
+            tools = self.model.encode_tools(
+                tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR
+            )
+            decisions = self.model(tools, forcing)
+            slots = targets.tool_BK1 >= 0
+            right = (decisions.tool_logits_BKN.argmax(-1) == targets.tool_BK1)[slots]
+            counts["slot_accuracy"] += right.float().tolist()
+            counts["first_tool"] += (
+                (decisions.tool_logits_BKN[:, 0].argmax(-1) == targets.tool_BK1[:, 0])[slots[:, 0]]
+                .float()
+                .tolist()
+            )
+            counts["gate"] += ((decisions.gate_B > 0) == (targets.gate_B > 0.5)).float().tolist()
+            sized = targets.size_BK >= 0
+            counts["size"] += (
+                (decisions.size_logits_BK3.argmax(-1) == targets.size_BK)[sized].float().tolist()
+            )
+            edges = targets.depends_mask_BKK
+            counts["depends"] += (
+                ((decisions.depends_BKK > 0) == (targets.depends_BKK > 0.5))[edges].float().tolist()
+            )
+        return {name: round(float(np.mean(values)), 4) for name, values in counts.items() if values}
+
+    # ---- state ------------------------------------------------------------------------------------------------
+
+    def save_state(self) -> None:
+        """Replaces ``checkpoint/`` with the present state; a cut-off run loses at most ``checkpoint_every`` steps."""
+        fresh = self.run_dir / "checkpoint.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        save_checkpoint(fresh, self.model, self.statistics, self.tokenizer_path, [])
+        torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+        progress = {
+            "step": self.step,
+            "sampler": self.sampler.state(),
+            "torch_rng": torch.get_rng_state().tolist(),
+        }
+        (fresh / "progress.json").write_text(json.dumps(progress))
+        target, old = self.run_dir / "checkpoint", self.run_dir / "checkpoint.old"
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+        os.replace(fresh, target)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def resume(self) -> bool:
+        """Continues from ``checkpoint/`` when there is one; the numbers are those of an uninterrupted run."""
+        directory = self.run_dir / "checkpoint"
+        if not (directory / "progress.json").exists():
+            return False
+        loaded = load_checkpoint(directory, self.device)
+        self.model.load_state_dict(loaded.model.state_dict())
+        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
+        progress = json.loads((directory / "progress.json").read_text())
+        self.step = progress["step"]
+        self.sampler.restore(progress["sampler"])
+        torch.set_rng_state(torch.tensor(progress["torch_rng"], dtype=torch.uint8))
+        return True
+
+    def _set_learning_rate(self) -> None:
+        config = self.train_config
+        warm = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
+        decay = 0.5 * (1.0 + math.cos(math.pi * self.step / config.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * warm * max(decay, 0.03)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        with (self.run_dir / "log.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def fit_statistics(config: RunConfig) -> Statistics:
+    """Scalers from the shipped training data: its profile rows, and curves of the seeded generator."""
+    own = load_own("train")
+    assert own.profiling is not None
+    rows = [row for tool in own.profiling.tools for row in own.profiling.rows(tool)]
+    rng = np.random.default_rng(0)
+    curves = [ResourcePredictor(draw_timeline(rng)).window(T_INF_MS).series_GT4 for _ in range(400)]
+    return Statistics(
+        RowScaler.fit(raw_features(rows), config.model.tool.row_scaling),
+        CurveScaler.fit(np.concatenate(curves), config.model.temporal.normalisation),
+        Calibration(),
+    )
+
+
+def freeze(model: TOMASLLMModel, mode: str) -> None:
+    """Embeddings never train (they are shared with the LM head and most of the size); ``heads`` freezes all layers."""
+    model.backbone.lm.requires_grad_(mode == "full")
+    model.backbone.embedding_table.requires_grad_(False)
+    model.backbone.lm.lm_head.requires_grad_(False)
+
+
+def build_optimizer(model: TOMASLLMModel, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a gentler rate for pre-trained layers; no decay for vectors (norms, biases, gains)."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = config.learning_rate if name.startswith("backbone.") else config.head_learning_rate
+        groups[rate, config.weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        betas=(0.9, 0.98),
+    )
+
+
+def with_calibration(statistics: Statistics, calibration: Calibration) -> Statistics:
+    """The same scalers with fitted decision thresholds."""
+    return replace(statistics, calibration=calibration)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )

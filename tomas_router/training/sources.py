@@ -1,0 +1,72 @@
+"""Data sources of a training run: rows with their registry and, for our own data, profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomas_router.datasets.rows import Row, load_rows
+from tomas_router.features.tool_rows import Float, raw_features
+from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
+from tomas_router.schema.registry import ToolRegistry, load_tool_registry
+from tomas_router.shipped import instructions_path, profiling_path, registry_path
+
+OWN = "own"
+GATE_ONLY = "tool_needed"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that share one registry."""
+
+    name: str
+    registry: ToolRegistry
+    profiling: ProfilingTable | None
+    rows: tuple[Row, ...]
+
+    def profile_features(self, tool: str) -> Float:
+        """(R, 6) in physical units; (0, 6) for a tool without rows."""
+        rows = self.profiling.rows(tool) if self.profiling is not None and self.profiling.has(tool) else ()
+        return raw_features(rows) if rows else np.zeros((0, 6), dtype=np.float32)
+
+
+def load_own(split: str) -> Source:
+    """The shipped instructions with the shipped registry and profiles."""
+    registry = load_tool_registry(registry_path())
+    return Source(
+        OWN,
+        registry,
+        load_profiling_matrix(profiling_path(), registry),
+        tuple(load_rows(instructions_path(split))),
+    )
+
+
+def load_directory_source(
+    name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry
+) -> Source:
+    """``NAME.jsonl`` with ``NAME.tools.json`` from the first directory that has it.
+
+    A source without a registry of its own (gate data) borrows ``registry`` as its candidates.
+
+    Raises:
+        FileNotFoundError: No directory holds ``NAME.jsonl``.
+    """
+    for directory in map(Path, directories):
+        path = directory / f"{name}.jsonl"
+        if path.exists():
+            tools = directory / f"{name}.tools.json"
+            rows = tuple(row for row in load_rows(path) if row.split == split)
+            return Source(name, load_tool_registry(tools) if tools.exists() else registry, None, rows)
+    raise FileNotFoundError(f"no {name}.jsonl in {list(directories)}; add its folder to train.data_dirs")
+
+
+def load_sources(names: list[str], directories: tuple[str, ...], split: str) -> dict[str, Source]:
+    """Every named source, empty ones left out."""
+    own = load_own(split)
+    sources = {
+        name: own if name == OWN else load_directory_source(name, directories, split, own.registry)
+        for name in names
+    }
+    return {name: source for name, source in sources.items() if source.rows}
