@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_FREE_VENV ?= .venv-torch-free
 CONFIG ?= configs/embedded.yaml
-CHECKPOINT ?= runs/embedded
+CHECKPOINT ?= runs/embedded/final
 OUT ?= runs/onnx
 QUANTIZE ?= int8
 ARGS ?=
@@ -42,7 +42,7 @@ fmt: $(VENV)/.full-ready  ## Format and fix what can be fixed
 train: $(VENV)/.full-ready  ## Train: make train CONFIG=configs/embedded.yaml ARGS="--out runs/embedded"
 	$(BIN)/tomas train --config $(CONFIG) $(ARGS)
 
-export: $(VENV)/.full-ready  ## Export to ONNX: make export CHECKPOINT=runs/embedded OUT=runs/onnx
+export: $(VENV)/.full-ready  ## Export to ONNX: make export CHECKPOINT=runs/embedded/final OUT=runs/onnx
 	$(BIN)/python -m export.onnx --checkpoint $(CHECKPOINT) --out $(OUT) --quantize $(QUANTIZE) $(ARGS)
 
 bench: $(VENV)/.full-ready  ## Measure decision latency and cold start of the packaged model
