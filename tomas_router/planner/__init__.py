@@ -1,0 +1,42 @@
+"""From a request to a plan: decoding, exact allocation, and the planner that joins them.
+
+The names are resolved on first use, so importing a part of this package costs only that part.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tomas_router.planner.allocator import Allocation, StepDemand, allocate, allocate_plan
+    from tomas_router.planner.demand import NoProfileError, ResourceOption
+    from tomas_router.planner.planner import Planner
+
+_HOME_OF = {
+    "Allocation": "tomas_router.planner.allocator",
+    "NoProfileError": "tomas_router.planner.demand",
+    "Planner": "tomas_router.planner.planner",
+    "ResourceOption": "tomas_router.planner.demand",
+    "StepDemand": "tomas_router.planner.allocator",
+    "allocate": "tomas_router.planner.allocator",
+    "allocate_plan": "tomas_router.planner.allocator",
+}
+
+__all__ = [
+    "Allocation",
+    "NoProfileError",
+    "Planner",
+    "ResourceOption",
+    "StepDemand",
+    "allocate",
+    "allocate_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

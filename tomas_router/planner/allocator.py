@@ -1,0 +1,200 @@
+"""Exact allocation: which option, and when, on the capacity that is left.
+
+Objective, in this order: completion, cost, start, position of the option. Everything inside is whole milliseconds and
+whole resource units (``runtime.residual``), intervals are right-open and equality fits, so answers carry no tolerance
+and the plan never over-commits the given curve. What does not fit raises ``InfeasibleError``; nothing is clamped.
+
+With a ledger the answer is booked, all steps or none: the curve is read together with the ledger's version, and when
+another plan was booked in the meantime the booking is refused and the allocation is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tomas_router.errors import InfeasibleError
+from tomas_router.planner.demand import Demand, IntegerOptions, Option
+from tomas_router.planner.plan_problem import PlanProblem
+from tomas_router.planner.plan_search import SearchLimits, SearchResult, search
+from tomas_router.planner.schedule import Stuck
+from tomas_router.planner.shortage import explain_shortage
+from tomas_router.planner.sweep import best_option, earliest_starts
+from tomas_router.runtime.ledger import Ledger, LedgerConflictError, Reservation
+from tomas_router.runtime.residual import FOREVER_MS, ResidualCapacity
+from tomas_router.runtime.timeline import SystemTimeline
+from tomas_router.schema.profiling import ResourceConfig
+
+MAX_BOOKING_ATTEMPTS = 100
+DEFAULT_LIMITS = SearchLimits()
+GREEDY = SearchLimits(budget_ms=0.0)
+"""Plain list scheduling: fastest, and the same answer on every machine."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Where and when one step runs; ``[start_ms, end_ms)`` on the timeline's clock."""
+
+    option_index: int
+    start_ms: int
+    end_ms: int
+    config: ResourceConfig
+    latency_ms: int
+    beyond_horizon: bool
+    """The run ends after the last time that the timeline vouches for (hold tail)."""
+    booking_id: str | None = None
+
+
+@dataclass(frozen=True)
+class StepDemand:
+    """One step of a plan: its options and the positions of the steps that must end before it starts."""
+
+    options: Sequence[Option]
+    depends_on: tuple[int, ...] = ()
+
+
+def allocate(
+    options: Sequence[Option],
+    timeline: SystemTimeline,
+    release_ms: int = 0,
+    ledger: Ledger | None = None,
+    *,
+    deadline_ms: int | None = None,
+) -> Allocation:
+    """The option and start that complete first.
+
+    Args:
+        options: profile rows or ``ResourceOption``; at least one.
+        timeline: remaining resources; its tail policy says what holds after the horizon.
+        release_ms: earliest start.
+        ledger: reservations of other plans are respected and the answer is booked.
+        deadline_ms: the run must end by then.
+
+    Raises:
+        InfeasibleError: no option fits; ``reason`` and ``shortfalls`` say what is missing, when, and what would help.
+        NoProfileError: ``options`` is empty.
+        ValueError: an option is negative, not finite or takes no time.
+    """
+    return allocate_plan((StepDemand(options),), timeline, release_ms, ledger, deadline_ms=deadline_ms)[0]
+
+
+def allocate_plan(
+    steps: Sequence[StepDemand],
+    timeline: SystemTimeline,
+    release_ms: int = 0,
+    ledger: Ledger | None = None,
+    *,
+    deadline_ms: int | None = None,
+    limits: SearchLimits = DEFAULT_LIMITS,
+) -> tuple[Allocation, ...]:
+    """Places all steps with the least makespan found, then the least cost; each step is booked before the next.
+
+    One step is solved exactly. Several are list-scheduled, and better schedules are looked for within ``limits``; small
+    plans are solved to proven optimality (``plan_search``).
+
+    Args:
+        steps: at least one.
+        timeline: as for ``allocate``.
+        release_ms: as for ``allocate``.
+        ledger: as for ``allocate``; one booking holds the whole plan.
+        deadline_ms: the last step must end by then.
+        limits: time budget and number of schedules; ``GREEDY`` = list scheduling only.
+
+    Raises:
+        InfeasibleError: as for ``allocate``; the plan is all or nothing, so no step is placed or booked.
+        ValueError: ``depends_on`` has a cycle or points outside the plan, or an option is invalid.
+    """
+    options = tuple(IntegerOptions.of(step.options) for step in steps)
+    predecessors = tuple(tuple(step.depends_on) for step in steps)
+    if ledger is None:
+        residual = ResidualCapacity.of(timeline, (), deadline_ms)
+        return _place(steps, PlanProblem(residual, options, predecessors, release_ms), limits)
+    for _ in range(MAX_BOOKING_ATTEMPTS):
+        snapshot = ledger.snapshot()
+        residual = ResidualCapacity.of(timeline, snapshot.reservations, deadline_ms)
+        placed = _place(steps, PlanProblem(residual, options, predecessors, release_ms), limits)
+        try:
+            booking_id = ledger.book(_reservations(placed, options, timeline), expected_version=snapshot.version)
+        except LedgerConflictError:
+            continue
+        return tuple(replace(allocation, booking_id=booking_id) for allocation in placed)
+    raise LedgerConflictError(f"the ledger changed during each of {MAX_BOOKING_ATTEMPTS} attempts to book; try again")
+
+
+def _place(steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits) -> tuple[Allocation, ...]:
+    alone = len(steps) == 1 and not problem.predecessors[0]
+    chosen = (_place_one(problem),) if alone else _place_many(problem, limits)
+    return tuple(
+        Allocation(
+            option_index=index,
+            start_ms=start,
+            end_ms=start + latency,
+            config=_config(step.options[index]),
+            latency_ms=latency,
+            beyond_horizon=start + latency > problem.residual.known_until_ms,
+        )
+        for step, (index, start, latency) in zip(steps, chosen, strict=True)
+    )
+
+
+def _place_one(problem: PlanProblem) -> tuple[int, int, int]:
+    options = problem.options[0]
+    starts_K = earliest_starts(problem.residual, options, problem.release_ms)
+    index = best_option(starts_K, options)
+    if index is None:
+        raise InfeasibleError(*explain_shortage(problem.residual, options, problem.release_ms))
+    return index, int(starts_K[index]), int(options.latency_K[index])
+
+
+def _place_many(problem: PlanProblem, limits: SearchLimits) -> tuple[tuple[int, int, int], ...]:
+    _refuse_impossible_step(problem)
+    result = search(problem, limits)
+    if isinstance(result.schedule, Stuck):
+        raise _no_schedule(problem, result, result.schedule)
+    return tuple((p.mode.index, p.start_ms, p.mode.latency_ms) for p in result.schedule.placements)
+
+
+def _refuse_impossible_step(problem: PlanProblem) -> None:
+    """Raises for a step that would not fit even if its predecessors ran alone: a proof of infeasibility."""
+    completion = problem.earliest_completion_ms
+    for step in problem.order:
+        if completion[step] >= FOREVER_MS:
+            release = max((completion[p] for p in problem.predecessors[step]), default=problem.release_ms)
+            reason, shortfalls = explain_shortage(problem.residual, problem.options[step], release)
+            raise InfeasibleError(f"step {step}: {reason}", shortfalls)
+
+
+def _no_schedule(problem: PlanProblem, result: SearchResult, stuck: Stuck) -> InfeasibleError:
+    """Every step fits alone, but not together: names the first step that finds no place in list scheduling."""
+    residual = problem.residual
+    for p in stuck.placements:
+        residual = residual.minus(p.start_ms, p.end_ms, p.mode.demand)
+    reason, shortfalls = explain_shortage(residual, problem.options[stuck.step], stuck.release_ms)
+    certainty = "no schedule" if result.proved else f"none of {result.schedules} schedules tried"
+    return InfeasibleError(
+        f"each step fits alone, but {certainty} fits them together; "
+        f"step {stuck.step} beside the steps before it: {reason}",
+        shortfalls,
+    )
+
+
+def _reservations(
+    placed: Sequence[Allocation], options: Sequence[IntegerOptions], timeline: SystemTimeline
+) -> tuple[Reservation, ...]:
+    epoch = timeline.epoch_ms or 0
+    return tuple(
+        Reservation(a.start_ms + epoch, a.end_ms + epoch, _demand(o, a)) for a, o in zip(placed, options, strict=True)
+    )
+
+
+def _demand(options: IntegerOptions, allocation: Allocation) -> Demand:
+    return options.demand(allocation.option_index)
+
+
+def _config(option: Option) -> ResourceConfig:
+    return ResourceConfig(
+        cpu_core=float(option.cpu_core),
+        cpu_mem_gb=float(option.cpu_mem_gb),
+        gpu_sm=float(option.gpu_sm),
+        gpu_mem_gb=float(option.gpu_mem_gb),
+    )

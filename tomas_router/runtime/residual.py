@@ -1,0 +1,99 @@
+"""Free capacity as integers: the timeline minus what is already booked.
+
+N pieces; R = 4 resources in the order cpu (milli-cores), cpu memory (MiB), GPU SMs (0.1 %), GPU memory (MiB).
+Piece ``i`` holds on the right-open interval ``[starts[i], starts[i + 1])``. Before the first piece nothing is known,
+so nothing may run there. After the floor and ceil at the edges there is no floating point and no tolerance left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tomas_router.runtime.ledger import Reservation
+    from tomas_router.runtime.timeline import SystemTimeline
+
+Int = NDArray[np.int64]
+
+FOREVER_MS = 2**62
+RESOURCES = ("cpu_cores", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb")
+UNITS = ("vCPU", "GiB", "%", "GiB")
+STEPS_PER_UNIT = (1000, 1024, 10, 1024)
+"""Integer steps in one physical unit, per resource."""
+
+
+@dataclass(frozen=True)
+class ResidualCapacity:
+    """What is free, piece by piece."""
+
+    starts_N: Int  # ms, strictly ascending
+    free_RN: Int  # >= 0, one contiguous row a resource
+    end_ms: int
+    """Nothing may run at or after this time; ``FOREVER_MS`` when the last piece holds."""
+    known_until_ms: int
+    """A run that ends later rests on the assumption that the last piece holds."""
+
+    @classmethod
+    def of(
+        cls,
+        timeline: SystemTimeline,
+        reservations: Iterable[Reservation] = (),
+        deadline_ms: int | None = None,
+    ) -> ResidualCapacity:
+        """Free capacity of ``timeline`` after ``reservations``.
+
+        Reservations carry times of the ledger's clock: the timeline's own when it has no epoch, else epoch
+        milliseconds. A curve that has shrunk below what is booked leaves zero, not a negative rest.
+
+        Args:
+            timeline: the curve; a ``strict`` tail ends at its horizon, ``hold`` keeps the last row for ever.
+            reservations: bookings of other plans.
+            deadline_ms: nothing may run at or after this time of the timeline.
+        """
+        last_break = int(timeline.times_ms[-1])
+        horizon = timeline.horizon_ms
+        known_until = last_break if horizon is None else int(horizon)
+        end = known_until if timeline.tail == "strict" else FOREVER_MS
+        if deadline_ms is not None:
+            end = min(end, deadline_ms)
+        free = np.ascontiguousarray(timeline.capacity_int.T)
+        residual = cls(np.asarray(timeline.times_ms), free, end, known_until)
+        epoch = timeline.epoch_ms or 0
+        for booked in reservations:
+            residual = residual.minus(booked.start_ms - epoch, booked.end_ms - epoch, booked.demand)
+        return residual._clamped()
+
+    def minus(self, start_ms: int, end_ms: int, demand: tuple[int, int, int, int]) -> ResidualCapacity:
+        """The rest after booking ``demand`` on ``[start_ms, end_ms)``."""
+        split = self._split_at(start_ms)._split_at(end_ms)
+        first, last = np.searchsorted(split.starts_N, (start_ms, end_ms))
+        free = split.free_RN.copy()
+        free[:, first:last] -= np.array(demand, dtype=np.int64)[:, None]
+        return ResidualCapacity(split.starts_N, free, self.end_ms, self.known_until_ms)
+
+    def merged(self) -> ResidualCapacity:
+        """The same curve without breakpoints at which nothing changes."""
+        changes = np.ones(len(self.starts_N), dtype=bool)
+        changes[1:] = (self.free_RN[:, 1:] != self.free_RN[:, :-1]).any(axis=0)
+        if changes.all():
+            return self
+        free = np.ascontiguousarray(self.free_RN[:, changes])
+        return ResidualCapacity(self.starts_N[changes], free, self.end_ms, self.known_until_ms)
+
+    def _split_at(self, time_ms: int) -> ResidualCapacity:
+        index = int(np.searchsorted(self.starts_N, time_ms))
+        if index == 0 or (index < len(self.starts_N) and self.starts_N[index] == time_ms):
+            return self
+        starts = np.insert(self.starts_N, index, time_ms)
+        free = np.insert(self.free_RN, index, self.free_RN[:, index - 1], axis=1)
+        return ResidualCapacity(starts, free, self.end_ms, self.known_until_ms)
+
+    def _clamped(self) -> ResidualCapacity:
+        if self.free_RN.min() >= 0:
+            return self
+        return ResidualCapacity(self.starts_N, np.maximum(self.free_RN, 0), self.end_ms, self.known_until_ms)
