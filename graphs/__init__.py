@@ -1,0 +1,1 @@
+"""Runnable agent graphs; the library never imports them."""
