@@ -11,7 +11,7 @@ QUANTIZE ?= int8
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 INPUTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
