@@ -1,0 +1,1 @@
+"""The ``tomas`` command. Nothing heavy is imported before a command needs it."""

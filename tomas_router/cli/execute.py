@@ -1,0 +1,54 @@
+"""``tomas execute``: runs a plan that was written by ``tomas plan --json``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomas_router.cli.exit_codes import INFEASIBLE, OK
+
+if TYPE_CHECKING:
+    from tomas_router.schema.plan import ToolPlan
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``tomas execute``."""
+    p = subparsers.add_parser("execute", help="run a plan (the stub prints and simulates)")
+    p.add_argument("plan", metavar="PLAN.JSON", help="a plan of `tomas plan --json`; - reads standard input")
+    p.add_argument("--executor", choices=("stub",), default="stub")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs every step in order of its dependencies; 3 when the plan is infeasible."""
+    from tomas_router.executors.stub import StubExecutor
+
+    plan = read_plan(args.plan)
+    if plan.status != "planned":
+        sys.stdout.write(f"nothing to run: {plan.status}{f' ({plan.reason})' if plan.reason else ''}\n")
+        return INFEASIBLE if plan.status == "infeasible" else OK
+    StubExecutor().run(plan)
+    return OK
+
+
+def read_plan(source: str) -> ToolPlan:
+    """A plan from a file, or from standard input for ``-``.
+
+    Raises:
+        DataValidationError: Lists everything that breaks the plan's schema.
+    """
+    from pydantic import ValidationError
+
+    from tomas_router.errors import DataValidationError
+    from tomas_router.schema.findings import FindingLog
+    from tomas_router.schema.plan import ToolPlan
+
+    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+    try:
+        return ToolPlan.model_validate_json(text)
+    except ValidationError as error:
+        log = FindingLog("standard input" if source == "-" else source)
+        log.pydantic(error, None)
+        raise DataValidationError(log.errors) from error

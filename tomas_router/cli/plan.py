@@ -1,0 +1,148 @@
+"""``tomas plan``: one request, or a file of them, to tool plans."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomas_router.cli.exit_codes import INFEASIBLE, OK
+
+if TYPE_CHECKING:
+    from tomas_router.planner.planner import Planner
+    from tomas_router.runtime.timeline import SystemTimeline
+    from tomas_router.schema.plan import ToolPlan
+    from tomas_router.schema.profiling import ProfilingTable
+    from tomas_router.schema.registry import ToolRegistry
+    from tomas_router.schema.request import PlanRequest
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``tomas plan``."""
+    p = subparsers.add_parser(
+        "plan",
+        help="plan one request, or a file of requests",
+        description="Plan one request, or a JSON Lines file of them. Registry, profile, timeline and model default "
+        "to what the package ships.",
+    )
+    p.add_argument("text", nargs="?", metavar="TEXT", help="the request")
+    p.add_argument("--batch", type=Path, metavar="FILE", help='JSON Lines of {"id", "instruction", ...}')
+    p.add_argument("--out", type=Path, metavar="FILE", help='with --batch: JSON Lines of {"id", "plan"}')
+    add_system_options(p)
+    p.add_argument("--candidates", type=_names, metavar="A,B", help="choose among these tools only")
+    p.add_argument("--num-steps", type=int, metavar="N", help="plan exactly N steps")
+    p.add_argument("--links", choices=("dataflow", "order"), default="dataflow", help="what depends_on means")
+    p.add_argument("--input-size", choices=("small", "medium", "large"), help="size of the input, if known")
+    p.add_argument("--deadline-ms", type=int, metavar="N", help="latest end of the plan, ms since submission")
+    p.add_argument("--explain", action="store_true", help="add a short explanation")
+    p.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
+    p.set_defaults(run=run, parser=p)
+
+
+def add_system_options(p: argparse.ArgumentParser) -> None:
+    """The options that say which tools, which machine and which model."""
+    p.add_argument("--registry", type=Path, metavar="FILE", help="tools.json")
+    p.add_argument("--profiling", type=Path, metavar="FILE", help="profiling.csv")
+    p.add_argument("--timeline", type=Path, metavar="FILE", help="system_profiling.csv")
+    p.add_argument("--model", type=Path, metavar="DIR", help="an exported model (default: the packaged one)")
+    p.add_argument("--tail", choices=("strict", "hold"), help="what follows the timeline's last row")
+    p.add_argument("--horizon-ms", type=int, metavar="N", help="end of the timeline")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plans; 0 when planned or no tool is needed, 3 when nothing fits."""
+    if (args.text is None) == (args.batch is None):
+        args.parser.error("give either TEXT or --batch FILE")
+    if (args.batch is None) != (args.out is None):
+        args.parser.error("--batch and --out belong together")
+    if args.batch is not None:
+        from tomas_router.cli.batch import plan_file
+
+        return plan_file(args)
+
+    request = _request(args)
+    system = load_system(args)
+    plan = load_planner(args).plan(request, *system, explain=args.explain)
+    show(plan, as_json=args.json)
+    return INFEASIBLE if plan.status == "infeasible" else OK
+
+
+def load_planner(args: argparse.Namespace) -> Planner:
+    """The planner with ``--model`` or the packaged model."""
+    from tomas_router.planner.planner import Planner
+
+    return Planner.load(args.model)
+
+
+def load_system(
+    args: argparse.Namespace,
+) -> tuple[ToolRegistry | None, ProfilingTable | None, SystemTimeline | None]:
+    """Registry, profile and timeline as named; None means the shipped one.
+
+    A registry given without a profile is planned by predicted demand: the shipped profile belongs to the shipped tools.
+    """
+    from tomas_router.runtime.timeline import SystemTimeline
+    from tomas_router.schema.profiling import ProfilingTable
+
+    registry = None if args.registry is None else registry_or_shipped(args.registry)
+    profiling = (
+        None
+        if args.profiling is None
+        else ProfilingTable.from_csv(args.profiling, registry or registry_or_shipped(None))
+    )
+    if args.timeline is None:
+        if args.tail is not None or args.horizon_ms is not None:
+            args.parser.error("--tail and --horizon-ms need --timeline")
+        return registry, profiling, None
+    timeline = SystemTimeline.from_csv(args.timeline, tail=args.tail, horizon_ms=args.horizon_ms)
+    return registry, profiling, timeline
+
+
+def registry_or_shipped(path: Path | None) -> ToolRegistry:
+    """The registry of ``path``, or the one that the package ships."""
+    from tomas_router import shipped
+    from tomas_router.schema.registry import ToolRegistry
+
+    return ToolRegistry.from_json(path or shipped.registry_path())
+
+
+def show(plan: ToolPlan, as_json: bool, title: str | None = None) -> None:
+    """Prints a plan: JSON for programs, a table for people."""
+    if as_json:
+        sys.stdout.write(plan.model_dump_json(indent=2) + "\n")
+        return
+    from rich.console import Console
+
+    from tomas_router.cli.plan_view import plan_view
+
+    Console().print(plan_view(plan, title))
+
+
+def _request(args: argparse.Namespace) -> PlanRequest:
+    from pydantic import ValidationError
+
+    from tomas_router.errors import DataValidationError
+    from tomas_router.schema.findings import FindingLog
+    from tomas_router.schema.request import PlanRequest
+
+    try:
+        return PlanRequest(
+            instruction=args.text,
+            candidates=args.candidates,
+            num_steps=args.num_steps,
+            links=args.links,
+            input_size=args.input_size,
+            deadline_ms=args.deadline_ms,
+        )
+    except ValidationError as error:
+        log = FindingLog("request")
+        log.pydantic(error, None)
+        raise DataValidationError(log.errors) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("at least one tool name is expected")
+    return names

@@ -1,0 +1,112 @@
+"""``tomas validate``: everything that is wrong with the input files, not the first thing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tomas_router.cli.exit_codes import BAD_INPUT, OK
+
+if TYPE_CHECKING:
+    from tomas_router.schema.findings import Finding
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``tomas validate``."""
+    p = subparsers.add_parser(
+        "validate",
+        help="check input files and list every finding",
+        description="Check input files and list every finding. Profile and requests are joined with the registry, "
+        "which defaults to the shipped one. Without any file, the shipped data is checked.",
+    )
+    p.add_argument("--registry", type=Path, metavar="FILE")
+    p.add_argument("--profiling", type=Path, metavar="FILE")
+    p.add_argument("--timeline", type=Path, metavar="FILE", action="append", default=[], help="may be repeated")
+    p.add_argument("--requests", type=Path, metavar="FILE", help="JSON Lines for `tomas plan --batch`")
+    p.add_argument("--plan", type=Path, metavar="FILE", help="a plan of `tomas plan --json`")
+    p.add_argument("--json", action="store_true", help="print the findings as a JSON list and nothing else")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Lists all findings; 2 when at least one is an error."""
+    checked, findings = _check_all(args)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+    else:
+        _print(checked, findings, errors)
+    return BAD_INPUT if errors else OK
+
+
+def _check_all(args: argparse.Namespace) -> tuple[list[Path], list[Finding]]:
+    from tomas_router import shipped
+
+    given = [args.registry, args.profiling, *args.timeline, args.requests, args.plan]
+    if not any(given):
+        args.registry, args.profiling = shipped.registry_path(), shipped.profiling_path()
+        args.timeline = sorted(shipped.timelines_dir().glob("*.csv"))
+        given = [args.registry, args.profiling, *args.timeline]
+    return [path for path in given if path is not None], list(_findings(args))
+
+
+def _findings(args: argparse.Namespace) -> Iterator[Finding]:
+    from tomas_router import shipped
+    from tomas_router.runtime.timeline import read_timeline
+    from tomas_router.schema.profiling import read_profiling
+    from tomas_router.schema.registry import ToolRegistry, read_registry
+
+    tools, findings = read_registry(args.registry or shipped.registry_path())
+    yield from findings
+    # What was wrong with the registry has been said; the join below uses the tools that are usable.
+    usable = {tool.name: tool for tool in tools}
+    registry = ToolRegistry(usable.values()) if usable else None
+    if args.profiling is not None:
+        yield from read_profiling(args.profiling, registry)[1]
+    for path in args.timeline:
+        yield from read_timeline(path)[1]
+    if args.requests is not None and registry is not None:
+        from tomas_router.cli.batch import check_requests
+
+        yield from check_requests(args.requests, registry)[1].findings
+    if args.plan is not None:
+        yield from _plan_findings(args.plan)
+
+
+def _plan_findings(path: Path) -> Iterator[Finding]:
+    from tomas_router.cli.execute import read_plan
+    from tomas_router.errors import DataValidationError
+
+    try:
+        read_plan(str(path))
+    except DataValidationError as error:
+        yield from error.findings
+
+
+def _print(checked: list[Path], findings: list[Finding], errors: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if findings:
+        table = Table(header_style="bold")
+        for column in ("", "where", "field", "expected", "got"):
+            table.add_column(column, overflow="fold")
+        for f in findings:
+            mark = "[red]error[/]" if f.severity == "error" else "[yellow]warning[/]"
+            where = f.file if f.line is None else f"{f.file}:{f.line}"
+            table.add_row(mark, *(_plain(text) for text in (where, f.field or "", f.expected, f.value or "")))
+        console.print(table)
+    files = ", ".join(path.name for path in checked)
+    console.print(_plain(f"{files}: {errors} errors, {len(findings) - errors} warnings"))
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
