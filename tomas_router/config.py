@@ -100,6 +100,8 @@ class TrainConfig(_Frozen):
     seed: int = 7
     steps: int = 600
     batch_size: int = 64
+    token_budget: int = 1_000_000
+    """Padded request tokens a batch; sources with long requests get smaller batches."""
     pool_size: int = 96
     """Candidate tools that share a batch."""
     learning_rate: float = 3e-4

@@ -23,9 +23,7 @@ class CompleteToolEncoder(nn.Module):
 
     def encode(self, hidden_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
         """Hidden states of the tool texts and scaled profile rows to v_toolaware (N, D)."""
-        v_toolaware_ND: Tensor = self.aware(
-            self.text(hidden_NLD, mask_NL), self.resource(rows_NR6, row_mask_NR)
-        )
+        v_toolaware_ND: Tensor = self.aware(self.text(hidden_NLD, mask_NL), self.resource(rows_NR6, row_mask_NR))
         return v_toolaware_ND
 
     def forward(self, v_toolaware_BND: Tensor, mask_BN: Tensor) -> Tensor:

@@ -15,9 +15,7 @@ class ToolAwareEmbedding(nn.Module):
     def __init__(self, d_tool: int, d_resource: int, d_model: int) -> None:
         super().__init__()
         if d_tool + d_resource != d_model:
-            raise ValueError(
-                f"d_tool + d_resource must equal the model width {d_model}, got {d_tool} + {d_resource}"
-            )
+            raise ValueError(f"d_tool + d_resource must equal the model width {d_model}, got {d_tool} + {d_resource}")
         self.d_tool = d_tool
 
     def forward(self, v_tool_NE: Tensor, v_resource_NE: Tensor) -> Tensor:

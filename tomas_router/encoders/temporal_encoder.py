@@ -29,9 +29,7 @@ class TemporalCNN(nn.Module):
         series_BCT = series_BTC.transpose(1, 2)
         hidden = torch.cat([nn.functional.gelu(conv(series_BCT)) for conv in self.first], dim=1)
         hidden = nn.functional.gelu(self.second(hidden))
-        pooled = torch.cat(
-            [hidden.mean(-1), hidden.amax(-1), hidden.amin(-1), series_BCT[..., :8].flatten(1)], dim=-1
-        )
+        pooled = torch.cat([hidden.mean(-1), hidden.amax(-1), hidden.amin(-1), series_BCT[..., :8].flatten(1)], dim=-1)
         vector_BE: Tensor = self.project(pooled)
         return vector_BE
 

@@ -39,13 +39,9 @@ class TextTokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return middle_cut(ids, max_tokens)
 
-    def encode_batch(
-        self, texts: Sequence[str], max_tokens: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def encode_batch(self, texts: Sequence[str], max_tokens: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """(N, L) ids padded with 0 on the right and their mask (True = real token); cut at the end."""
-        encoded = [
-            e.ids[:max_tokens] for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        ]
+        encoded = [e.ids[:max_tokens] for e in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
         return pad(encoded)
 
     def decode(self, ids: Sequence[int]) -> str:

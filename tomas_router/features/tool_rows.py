@@ -20,10 +20,7 @@ SIZE_INDEX = {"small": 0, "medium": 1, "large": 2}
 def raw_features(rows: Sequence[Any]) -> Float:
     """(R, 6) float32 in physical units from objects with the fields of a profile row."""
     return np.array(
-        [
-            [SIZE_INDEX[r.input_size], r.cpu_core, r.cpu_mem_gb, r.gpu_sm, r.gpu_mem_gb, r.latency_ms]
-            for r in rows
-        ],
+        [[SIZE_INDEX[r.input_size], r.cpu_core, r.cpu_mem_gb, r.gpu_sm, r.gpu_mem_gb, r.latency_ms] for r in rows],
         dtype=np.float32,
     ).reshape(len(rows), 6)
 
@@ -54,16 +51,12 @@ class RowScaler:
 
     def transform_targets(self, targets: Float) -> Float:
         """(..., 5) cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb, latency_ms to scaled numbers."""
-        scaled: Float = ((np.log1p(targets) - np.array(self.offset[1:])) / np.array(self.scale[1:])).astype(
-            np.float32
-        )
+        scaled: Float = ((np.log1p(targets) - np.array(self.offset[1:])) / np.array(self.scale[1:])).astype(np.float32)
         return scaled
 
     def inverse_targets(self, scaled: Float) -> Float:
         """Scaled numbers back to physical units, never negative, gpu_sm at most 100."""
-        logged = scaled * np.array(self.scale[1:], dtype=np.float32) + np.array(
-            self.offset[1:], dtype=np.float32
-        )
+        logged = scaled * np.array(self.scale[1:], dtype=np.float32) + np.array(self.offset[1:], dtype=np.float32)
         physical = np.expm1(np.clip(logged, 0.0, 25.0)).astype(np.float32)
         physical[..., 2] = np.minimum(physical[..., 2], 100.0)
         return physical

@@ -59,9 +59,9 @@ class QwenBackbone(nn.Module):
         dtype = getattr(torch, config.dtype)
         if config.source == "random":
             assert config.sizes is not None  # the config's validator saw to it
-            model = Qwen2ForCausalLM(
-                Qwen2Config(**config.sizes, attn_implementation=config.attn_implementation)
-            ).to(dtype)
+            model = Qwen2ForCausalLM(Qwen2Config(**config.sizes, attn_implementation=config.attn_implementation)).to(
+                dtype
+            )
             return cls(_first_layers(model, config.num_layers))
         layout = AutoConfig.from_pretrained(config.source).model_type
         if layout not in ("qwen2", "llama"):
@@ -167,9 +167,7 @@ class QwenBackbone(nn.Module):
             virtual_VD: Virtual tokens put before every prompt (the curve).
             stop_ids: Tokens that end a text; they are not returned.
         """
-        return [
-            self._generate_one(p, max_new_tokens, context, virtual_VD, frozenset(stop_ids)) for p in prompts
-        ]
+        return [self._generate_one(p, max_new_tokens, context, virtual_VD, frozenset(stop_ids)) for p in prompts]
 
     def _generate_one(
         self,
@@ -202,20 +200,29 @@ class QwenBackbone(nn.Module):
 def llama_to_qwen2(llama: PreTrainedModel) -> Qwen2ForCausalLM:
     """The same function in the Qwen2 layout (maximum logit difference 0.0)."""
     source = llama.config
-    fields = (
-        "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-        "max_position_embeddings rms_norm_eps rope_theta tie_word_embeddings hidden_act "
-        "bos_token_id eos_token_id pad_token_id"
-    ).split()
+    fields = [
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+        "rms_norm_eps",
+        "rope_theta",
+        "tie_word_embeddings",
+        "hidden_act",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+    ]
     config = Qwen2Config(**{f: getattr(source, f) for f in fields}, use_sliding_window=False)
     config._attn_implementation = source._attn_implementation
     model = Qwen2ForCausalLM(config).to(llama.dtype).to(llama.device)
     missing, unexpected = model.load_state_dict(llama.state_dict(), strict=False)
     biases = [name for name in missing if name.endswith(("q_proj.bias", "k_proj.bias", "v_proj.bias"))]
     if unexpected or len(biases) != len([m for m in missing if m != "lm_head.weight"]):
-        raise ValueError(
-            f"not an exact Llama to Qwen2 conversion: missing {missing}, unexpected {unexpected}"
-        )
+        raise ValueError(f"not an exact Llama to Qwen2 conversion: missing {missing}, unexpected {unexpected}")
     with torch.no_grad():
         for name in biases:
             model.get_parameter(name).zero_()

@@ -112,7 +112,5 @@ class ResourceRegressor(nn.Module):
 
     def forward(self, step: Tensor, v_toolaware: Tensor, v_temporal: Tensor, size_probs: Tensor) -> Tensor:
         """Step state (..., D), chosen tool (..., D), curve (..., E), size (..., 3) to scaled targets (..., 5)."""
-        targets: Tensor = self.target(
-            self.trunk(torch.cat([step, v_toolaware, v_temporal, size_probs], dim=-1))
-        )
+        targets: Tensor = self.target(self.trunk(torch.cat([step, v_toolaware, v_temporal, size_probs], dim=-1)))
         return targets

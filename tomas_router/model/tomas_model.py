@@ -119,9 +119,7 @@ class TOMASLLMModel(nn.Module):
 
     def tool_vectors(self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
         """Tool text and profile rows to v_toolaware (N, D)."""
-        vectors_ND: Tensor = self.tools.encode(
-            self.tool_text_hidden(ids_NL, mask_NL), mask_NL, rows_NR6, row_mask_NR
-        )
+        vectors_ND: Tensor = self.tools.encode(self.tool_text_hidden(ids_NL, mask_NL), mask_NL, rows_NR6, row_mask_NR)
         return vectors_ND
 
     def tool_vectors_in_chunks(
@@ -133,9 +131,7 @@ class TOMASLLMModel(nn.Module):
         for part in order_N.split(chunk):
             longest = int(mask_NL[part].sum(1).max())
             parts.append(
-                self.tool_vectors(
-                    ids_NL[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part]
-                )
+                self.tool_vectors(ids_NL[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part])
             )
         return torch.cat(parts)[order_N.argsort()]
 
@@ -144,14 +140,10 @@ class TOMASLLMModel(nn.Module):
         if self.name_table is None:
             raise ValueError("this model encodes tool texts; set tool.encoder to 'name' for the name table")
         ids = self.name_table.token_ids(names).to(rows_NR6.device)
-        vectors_ND: Tensor = self.tools.aware(
-            self.name_table(ids), self.tools.resource(rows_NR6, row_mask_NR)
-        )
+        vectors_ND: Tensor = self.tools.aware(self.name_table(ids), self.tools.resource(rows_NR6, row_mask_NR))
         return vectors_ND
 
-    def encode_tools(
-        self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor
-    ) -> EncodedTools:
+    def encode_tools(self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> EncodedTools:
         """Everything the request path needs of the tools."""
         v_toolaware_ND = self.tool_vectors_in_chunks(ids_NL, mask_NL, rows_NR6, row_mask_NR)
         retrieval_NE = self.retrieval(self.backbone.embed(ids_NL), ids_NL, mask_NL)

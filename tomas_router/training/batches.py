@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tomas_router.datasets.oracle import label
 from tomas_router.datasets.rows import Row, Step
 from tomas_router.datasets.timeline_generator import draw_timeline
-from tomas_router.features.curve import CURVE_POINTS
 from tomas_router.features.tool_rows import SIZE_INDEX
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.sources import GATE_ONLY, Source
@@ -25,6 +24,7 @@ JOINERS = (
     "{a} I also need this: {b}", "{a} One more thing. {b}", "Two things: {a} {b}", "{a} Meanwhile, {b}",
 )  # fmt: skip
 T_INF_MS = 500
+CHARS_PER_TOKEN = 4.2
 BUCKET_BATCHES = 8
 """Rows are sorted by length within this many batches."""
 
@@ -99,8 +99,7 @@ def compose(first: Row, second: Row, rng: np.random.Generator) -> Row:
     """Two independent requests said in one breath."""
     text = str(rng.choice(JOINERS)).format(a=first.instruction, b=second.instruction)
     shifted = tuple(
-        replace(step, depends_on=tuple(d + len(first.steps) for d in step.depends_on))
-        for step in second.steps
+        replace(step, depends_on=tuple(d + len(first.steps) for d in step.depends_on)) for step in second.steps
     )
     steps: tuple[Step, ...] = tuple(first.steps) + shifted
     return replace(first, instruction=text, steps=steps, explanation="")
@@ -132,6 +131,7 @@ class BatchSampler:
         pool_size: int,
         max_prefix: int,
         seed: int,
+        token_budget: float = float("inf"),
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         self.sources = sources
@@ -139,7 +139,7 @@ class BatchSampler:
         weights = np.array([mixture[n] for n in self.names], dtype=np.float64)
         self.weights = weights / weights.sum()
         self.batch_size, self.pool_size, self.max_prefix = batch_size, pool_size, max_prefix
-        self.augmentation = augmentation
+        self.augmentation, self.token_budget = augmentation, token_budget
         self.rng = np.random.default_rng(seed)
         self._order: dict[str, list[int]] = {n: [] for n in self.names}
 
@@ -169,9 +169,7 @@ class BatchSampler:
         index = {name: i for i, name in enumerate(pool)}
 
         absent = [self._lacks_tool(e) for e in examples]
-        plans = [
-            () if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)
-        ]
+        plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
         candidates = self._candidates(examples, plans, absent, index)
         return Batch(
             source=source.name,
@@ -189,8 +187,20 @@ class BatchSampler:
         order = self._order[source.name]
         while len(order) < self.batch_size:
             order.extend(self._bucketed_epoch(source))
-        taken, self._order[source.name] = order[: self.batch_size], order[self.batch_size :]
+        taken = self._within_budget(source, order[: self.batch_size])
+        self._order[source.name] = order[len(taken) :]
         return taken
+
+    def _within_budget(self, source: Source, indices: list[int]) -> list[int]:
+        """As many of the rows as ``token_budget`` allows, padding counted; at least eight."""
+        longest, count = 0.0, 0
+        for index in indices:
+            row = source.rows[index]
+            longest = max(longest, len(row.instruction) / CHARS_PER_TOKEN + 3 * len(row.steps) + 8)
+            if count >= 8 and longest * (count + 1) > self.token_budget:
+                break
+            count += 1
+        return indices[:count]
 
     def _bucketed_epoch(self, source: Source) -> list[int]:
         """A random order in which neighbours are alike in length: padding would cost a third of the time."""
@@ -203,16 +213,13 @@ class BatchSampler:
         return [int(i) for b in self.rng.permutation(len(batches)) for i in batches[b]]
 
     def _compose_some(self, rows: list[Row], source: Source) -> list[Row]:
-        if source.name == GATE_ONLY:
+        """Joins all single-step rows of a batch in pairs, or none: a few long rows would pad all the others."""
+        if source.name == GATE_ONLY or self.rng.random() >= self.augmentation.compose:
             return rows
-        composed = []
-        for row in rows:
-            if self.rng.random() < self.augmentation.compose and len(row.steps) == 1:
-                other = source.rows[int(self.rng.integers(len(source.rows)))]
-                if len(other.steps) == 1 and other.steps[0].tool != row.steps[0].tool:
-                    row = compose(row, other, self.rng)
-            composed.append(row)
-        return composed
+        singles = [row for row in rows if len(row.steps) == 1]
+        others = [row for row in rows if len(row.steps) != 1]
+        pairs = zip(singles[::2], singles[1::2], strict=False)
+        return others + [compose(a, b, self.rng) for a, b in pairs if a.steps[0].tool != b.steps[0].tool]
 
     def _lacks_tool(self, example: Example) -> bool:
         return bool(example.tools) and self.rng.random() < self.augmentation.right_tool_absent

@@ -28,9 +28,7 @@ def explanation_loss(
 ) -> Tensor | None:
     """Mean of the text loss and the gate-within-text loss over up to ``limit`` explained requests."""
     chosen = [
-        b
-        for b, e in enumerate(batch.examples)
-        if e.explanation and (batch.plans[b] or not batch.wants_tools[b])
+        b for b, e in enumerate(batch.examples) if e.explanation and (batch.plans[b] or not batch.wants_tools[b])
     ][:limit]
     if not chosen:
         return None

@@ -32,9 +32,7 @@ def lay_out(task_lengths: list[int], plan_lengths: list[int], virtual_tokens: in
     """Builds the layout of a batch; padded slots point at position 0 and must be masked by the plan length."""
     batch, max_task, max_steps = len(task_lengths), max(task_lengths), max(max(plan_lengths), 1)
     special = virtual_tokens + max_task
-    plan_id, slot_id, config_id = (
-        special + SPECIAL_TOKENS.index(t) for t in (TOOL_PLAN, TOOL_ID, RESOURCE_CFG)
-    )
+    plan_id, slot_id, config_id = (special + SPECIAL_TOKENS.index(t) for t in (TOOL_PLAN, TOOL_ID, RESOURCE_CFG))
     first_tool = special + len(SPECIAL_TOKENS)
 
     rows: list[list[int]] = []

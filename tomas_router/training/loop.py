@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections import defaultdict
@@ -29,7 +28,7 @@ from tomas_router.features.tool_rows import RowScaler, raw_features
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
-from tomas_router.training.batches import NO_AUGMENTATION, Batch, BatchSampler, T_INF_MS
+from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
 from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.losses import plan_losses, total
@@ -74,6 +73,7 @@ class Trainer:
             self.train_config.pool_size,
             config.model.max_prefix_tools,
             self.train_config.seed,
+            self.train_config.token_budget,
         )
         freeze(model, self.train_config.mode)
         self.optimizer = build_optimizer(model, self.train_config)
@@ -107,9 +107,7 @@ class Trainer:
         """One update; returns the losses."""
         self.model.train()
         self._set_learning_rate()
-        losses = self.losses(
-            self.sampler.draw(), explain=self.step % self.train_config.explanation_every == 0
-        )
+        losses = self.losses(self.sampler.draw(), explain=self.step % self.train_config.explanation_every == 0)
         self.optimizer.zero_grad(set_to_none=True)
         total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
@@ -122,9 +120,7 @@ class Trainer:
         tensors, forcing, targets = to_tensors(
             batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
         )
-        tools = self.model.encode_tools(
-            tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR
-        )
+        tools = self.model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
         losses = plan_losses(self.model(tools, forcing), targets)
         if explain:
             text_loss = explanation_loss(self.model, tools, forcing, batch, self.tokenizer)
@@ -150,7 +146,7 @@ class Trainer:
             400,
             self.config.model.max_prefix_tools,
             0,
-            NO_AUGMENTATION,
+            augmentation=NO_AUGMENTATION,
         )
         counts: dict[str, list[float]] = defaultdict(list)
         rows = source.rows[:limit]
@@ -159,27 +155,19 @@ class Trainer:
             tensors, forcing, targets = to_tensors(
                 batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
             )
-            tools = self.model.encode_tools(
-                tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR
-            )
+            tools = self.model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
             decisions = self.model(tools, forcing)
             slots = targets.tool_BK1 >= 0
             right = (decisions.tool_logits_BKN.argmax(-1) == targets.tool_BK1)[slots]
             counts["slot_accuracy"] += right.float().tolist()
             counts["first_tool"] += (
-                (decisions.tool_logits_BKN[:, 0].argmax(-1) == targets.tool_BK1[:, 0])[slots[:, 0]]
-                .float()
-                .tolist()
+                (decisions.tool_logits_BKN[:, 0].argmax(-1) == targets.tool_BK1[:, 0])[slots[:, 0]].float().tolist()
             )
             counts["gate"] += ((decisions.gate_B > 0) == (targets.gate_B > 0.5)).float().tolist()
             sized = targets.size_BK >= 0
-            counts["size"] += (
-                (decisions.size_logits_BK3.argmax(-1) == targets.size_BK)[sized].float().tolist()
-            )
+            counts["size"] += (decisions.size_logits_BK3.argmax(-1) == targets.size_BK)[sized].float().tolist()
             edges = targets.depends_mask_BKK
-            counts["depends"] += (
-                ((decisions.depends_BKK > 0) == (targets.depends_BKK > 0.5))[edges].float().tolist()
-            )
+            counts["depends"] += ((decisions.depends_BKK > 0) == (targets.depends_BKK > 0.5))[edges].float().tolist()
         return {name: round(float(np.mean(values)), 4) for name, values in counts.items() if values}
 
     # ---- state ------------------------------------------------------------------------------------------------
@@ -199,8 +187,8 @@ class Trainer:
         target, old = self.run_dir / "checkpoint", self.run_dir / "checkpoint.old"
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
-            os.replace(target, old)
-        os.replace(fresh, target)
+            target.replace(old)
+        fresh.replace(target)
         shutil.rmtree(old, ignore_errors=True)
 
     def resume(self) -> bool:

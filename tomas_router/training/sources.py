@@ -15,6 +15,8 @@ from tomas_router.shipped import instructions_path, profiling_path, registry_pat
 
 OWN = "own"
 GATE_ONLY = "tool_needed"
+MAX_STEPS = 8
+"""Longer plans are left out of training batches, where every request is padded to the longest."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,7 @@ def load_own(split: str) -> Source:
     )
 
 
-def load_directory_source(
-    name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry
-) -> Source:
+def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
     """``NAME.jsonl`` with ``NAME.tools.json`` from the first directory that has it.
 
     A source without a registry of its own (gate data) borrows ``registry`` as its candidates.
@@ -57,16 +57,26 @@ def load_directory_source(
         path = directory / f"{name}.jsonl"
         if path.exists():
             tools = directory / f"{name}.tools.json"
-            rows = tuple(row for row in load_rows(path) if row.split == split)
-            return Source(name, load_tool_registry(tools) if tools.exists() else registry, None, rows)
+            known = load_tool_registry(tools) if tools.exists() else registry
+            rows = tuple(row for row in load_rows(path) if row.split == split and _usable(row, known))
+            return Source(name, known, None, rows)
     raise FileNotFoundError(f"no {name}.jsonl in {list(directories)}; add its folder to train.data_dirs")
+
+
+def _usable(row: Row, registry: ToolRegistry) -> bool:
+    """Public rows name a few tools that their registry lacks; candidates may come from a wider registry too."""
+    names = set(registry.names)
+    return (
+        len(row.steps) <= MAX_STEPS
+        and all(step.tool in names for step in row.steps)
+        and all(c in names for c in row.candidates or ())
+    )
 
 
 def load_sources(names: list[str], directories: tuple[str, ...], split: str) -> dict[str, Source]:
     """Every named source, empty ones left out."""
     own = load_own(split)
     sources = {
-        name: own if name == OWN else load_directory_source(name, directories, split, own.registry)
-        for name in names
+        name: own if name == OWN else load_directory_source(name, directories, split, own.registry) for name in names
     }
     return {name: source for name, source in sources.items() if source.rows}

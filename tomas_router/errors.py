@@ -1,0 +1,53 @@
+"""Everything the library raises on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tomas_router.schema.findings import Finding
+    from tomas_router.schema.plan import Shortfall
+
+
+class TomasRouterError(Exception):
+    """Base of all errors of this library."""
+
+
+class DataValidationError(TomasRouterError, ValueError):
+    """Outside data broke a contract; ``findings`` lists everything that is wrong, not the first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        shown = [str(finding) for finding in self.findings[:20]]
+        if len(self.findings) > len(shown):
+            shown.append(f"... and {len(self.findings) - len(shown)} more")
+        super().__init__("\n".join(shown))
+
+
+class UnknownToolError(TomasRouterError, KeyError):
+    """A tool name that the registry, the profiles or a name-table encoder does not know."""
+
+    def __str__(self) -> str:  # KeyError would show the repr
+        return str(self.args[0]) if self.args else ""
+
+
+class InfeasibleError(TomasRouterError):
+    """Nothing fits the curve. ``shortfalls`` says which resource is short, when and by how much."""
+
+    def __init__(self, reason: str, shortfalls: Sequence[Shortfall] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.shortfalls = tuple(shortfalls)
+
+
+class UntrainedModelError(TomasRouterError):
+    """Planning was asked of a backbone without matching trained heads."""
+
+
+class ModelArtifactError(TomasRouterError):
+    """A model directory is incomplete, altered, or made for another version."""
+
+
+class MissingExtraError(TomasRouterError, ImportError):
+    """An optional dependency is needed; the message names the extra to install."""

@@ -1,0 +1,78 @@
+"""Trains a router: ``tomas train`` and ``python -m tomas_router.training`` are the same command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from tomas_router.config import RunConfig, TrainConfig, load_config
+from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.training.calibrate import calibrate
+from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint
+from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    p = argparse.ArgumentParser(prog="tomas train", description=__doc__)
+    p.add_argument("--config", type=Path, required=True, help="a YAML file of configs/")
+    p.add_argument("--out", type=Path, default=Path("runs/latest"), help="run directory; an existing run resumes")
+    p.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of the bare backbone")
+    p.add_argument("--data-dir", action="append", default=[], help="folder with NAME.jsonl and NAME.tools.json")
+    p.add_argument("--steps", type=int, help="overrides train.steps")
+    p.add_argument("--batch-size", type=int, help="overrides train.batch_size")
+    p.add_argument("--seed", type=int, help="overrides train.seed")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return p
+
+
+def configure(args: argparse.Namespace) -> RunConfig:
+    """The file's configuration with the command line's changes.
+
+    Raises:
+        ValueError: The file has no ``train`` section.
+    """
+    config = load_config(args.config)
+    if config.train is None:
+        raise ValueError(f"{args.config}: a 'train' section is needed to train; see configs/embedded.yaml")
+    changes = {
+        "steps": args.steps,
+        "batch_size": args.batch_size,
+        "seed": args.seed,
+        "data_dirs": tuple(args.data_dir) or None,
+    }
+    train = config.train.model_dump() | {k: v for k, v in changes.items() if v is not None}
+    return config.model_copy(update={"train": TrainConfig.model_validate(train)})
+
+
+def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
+    """A trainer at the start of the run, from a backbone or from ``--init``."""
+    tokenizer = Path(config.model.backbone.source) / "tokenizer.json"
+    if args.init:
+        start = load_checkpoint(args.init, args.device)
+        return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, args.device)
+    model = TOMASLLMModel.from_config(config.model).to(args.device)
+    return Trainer(model, config, tokenizer, fit_statistics(config), args.out, args.device)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains, calibrates on validation rows and writes ``OUT/final``."""
+    args = parser().parse_args(argv)
+    config = configure(args)
+    assert config.train is not None
+    torch.manual_seed(config.train.seed)
+    trainer = build_trainer(config, args)
+    if trainer.resume():
+        print(f"resumed {args.out} at step {trainer.step}")
+    trainer.run()
+    calibration = calibrate(trainer)
+    statistics = with_calibration(trainer.statistics, calibration)
+    save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
+    print(f"wrote {args.out / 'final'}; calibration {calibration}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
