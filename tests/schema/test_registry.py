@@ -22,7 +22,7 @@ def test_registry_when_several_tools_are_wrong_lists_all_of_them() -> None:
 
 
 def test_registry_when_a_name_repeats_is_refused() -> None:
-    with pytest.raises(DataValidationError, match="unique.*'crop'"):
+    with pytest.raises(DataValidationError, match=r"unique.*'crop'"):
         ToolRegistry.from_tools([{"name": "crop", "desc": "a"}, {"name": "crop", "desc": "b"}])
 
 

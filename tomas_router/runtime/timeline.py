@@ -1,8 +1,8 @@
 """The curve of remaining resources.
 
 Piecewise constant and right-open: row ``i`` holds on ``[times[i], times[i + 1])``. N rows; the four resources are
-always in the order cpu_cores (vCPU), cpu_mem_gb (GiB), gpu_sm (percent of one GPU), gpu_mem_gb (GiB). One timeline describes
-one GPU; a machine with several has one timeline each.
+always in the order cpu_cores (vCPU), cpu_mem_gb (GiB), gpu_sm (percent of one GPU), gpu_mem_gb (GiB). One timeline
+describes one GPU; a machine with several has one timeline each.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tomas_router.schema.profiling import InputSize, ResourceConfig
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 UNITS = {
     "cpu_core": "vcpu",
     "cpu_mem_gb": "GiB",
