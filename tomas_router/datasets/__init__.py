@@ -1,0 +1,1 @@
+"""The shipped data: how it is generated, read and labelled. Needs no torch."""

@@ -1,0 +1,122 @@
+"""Instruction rows: ours (``data/instructions``) and public data sets in the same shape.
+
+One JSON object a line: ``id, instruction, steps[{tool, depends_on, input_size?, group?}], split`` and optional fields.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomas_router.errors import DataValidationError
+from tomas_router.schema.findings import FindingLog
+from tomas_router.schema.profiling import SIZES
+
+
+@dataclass(frozen=True)
+class Step:
+    """One wanted call."""
+
+    tool: str
+    depends_on: tuple[int, ...] = ()
+    input_size: str | None = None
+    group: str | None = None
+    """Set: any tool of this twin group does the job, and the curve decides which."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request with the plan it should get."""
+
+    id: str
+    instruction: str
+    steps: tuple[Step, ...]
+    needs_tool: bool = True
+    kind: str | None = None
+    links: str = "dataflow"
+    explanation: str = ""
+    split: str = ""
+    candidates: tuple[str, ...] | None = None
+    unordered: bool = False
+    domain: str | None = None
+
+
+def load_rows(path: str | Path) -> list[Row]:
+    """Reads a JSON Lines file of rows.
+
+    Raises:
+        DataValidationError: Lists file, line and field of every row that is malformed.
+    """
+    log = FindingLog.of(path)
+    rows: list[Row] = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            row = _parse(line, number, log)
+            if row is not None:
+                rows.append(row)
+    if log.errors:
+        raise DataValidationError(log.errors)
+    return rows
+
+
+def to_json(row: Row) -> str:
+    """One line of our own files."""
+    steps = [
+        {"tool": s.tool, "depends_on": list(s.depends_on), "input_size": s.input_size, "group": s.group}
+        for s in row.steps
+    ]
+    data = {
+        "id": row.id, "instruction": row.instruction, "steps": steps, "needs_tool": row.needs_tool, "kind": row.kind,
+        "links": row.links, "explanation": row.explanation, "split": row.split,
+    }  # fmt: skip
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _parse(line: str, number: int, log: FindingLog) -> Row | None:
+    before = len(log.errors)
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        log.error(f"must be one JSON object a line: {error}", line=number)
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("instruction"), str) or not data["instruction"].strip():
+        log.error("must be non-empty text", line=number, field="instruction")
+        return None
+    steps = tuple(_step(step, i, number, log) for i, step in enumerate(data.get("steps") or ()))
+    if len(log.errors) > before:
+        return None
+    return Row(
+        id=str(data.get("id", number)),
+        instruction=data["instruction"],
+        steps=tuple(s for s in steps if s is not None),
+        needs_tool=bool(data.get("needs_tool", True)),
+        kind=data.get("kind") or data.get("type"),
+        links=data.get("links", "dataflow"),
+        explanation=data.get("explanation") or _explanation(data.get("task_steps") or ()),
+        split=data.get("split", ""),
+        candidates=tuple(data["candidates"]) if data.get("candidates") else None,
+        unordered=bool(data.get("unordered", False)),
+        domain=data.get("domain"),
+    )
+
+
+def _step(data: Any, index: int, number: int, log: FindingLog) -> Step | None:
+    if not isinstance(data, dict) or not isinstance(data.get("tool"), str):
+        log.error("must be an object with 'tool'", line=number, field=f"steps[{index}]", value=data)
+        return None
+    depends = data.get("depends_on") or ()
+    if any(not isinstance(d, int) or not 0 <= d < index for d in depends):
+        log.error("must name earlier steps", line=number, field=f"steps[{index}].depends_on", value=depends)
+    size = data.get("input_size")
+    if size is not None and size not in SIZES:
+        log.error(f"must be one of {', '.join(SIZES)}", line=number, field=f"steps[{index}].input_size", value=size)
+    return Step(data["tool"], tuple(depends), size, data.get("group"))
+
+
+def _explanation(sentences: Any) -> str:
+    """``Step 1 Call file_write to create a document`` becomes ``Create a document.``"""
+    parts = [re.sub(r"^Step \d+:?\s*(Call \S+ to )?", "", str(s)).strip().rstrip(".") for s in sentences]
+    return " ".join(f"{p[0].upper()}{p[1:]}." for p in parts if p)
