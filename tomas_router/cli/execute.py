@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Any) -> None:
     """Adds ``tomas execute``."""
     p = subparsers.add_parser("execute", help="run a plan (the stub prints and simulates)")
-    p.add_argument("plan", metavar="PLAN.JSON", help="a plan of `tomas plan --json`; - reads standard input")
+    p.add_argument("plan", type=Path, metavar="PLAN.JSON", help="a plan of `tomas plan --json`")
     p.add_argument("--executor", choices=("stub",), default="stub")
     p.set_defaults(run=run)
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs every step in order of its dependencies; 3 when the plan is infeasible."""
     from tomas_router.executors.stub import StubExecutor
 
-    plan = read_plan(args.plan)
+    plan = load_plan(args.plan)
     if plan.status != "planned":
         sys.stdout.write(f"nothing to run: {plan.status}{f' ({plan.reason})' if plan.reason else ''}\n")
         return INFEASIBLE if plan.status == "infeasible" else OK
@@ -33,22 +33,16 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def read_plan(source: str) -> ToolPlan:
-    """A plan from a file, or from standard input for ``-``.
+def load_plan(path: Path) -> ToolPlan:
+    """A plan from a file.
 
     Raises:
         DataValidationError: Lists everything that breaks the plan's schema.
     """
-    from pydantic import ValidationError
-
     from tomas_router.errors import DataValidationError
-    from tomas_router.schema.findings import FindingLog
-    from tomas_router.schema.plan import ToolPlan
+    from tomas_router.schema.validate import read_plan
 
-    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
-    try:
-        return ToolPlan.model_validate_json(text)
-    except ValidationError as error:
-        log = FindingLog("standard input" if source == "-" else source)
-        log.pydantic(error, None)
-        raise DataValidationError(log.errors) from error
+    plan, findings = read_plan(path)
+    if plan is None:
+        raise DataValidationError(findings)
+    return plan

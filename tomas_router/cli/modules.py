@@ -25,9 +25,7 @@ class Module:
 
 
 MODULES = {
-    "train": Module(
-        "tomas_router.training", "train a model (needs the extra 'train')", needs="torch", extra="train"
-    ),
+    "train": Module("tomas_router.training", "train a model (needs the extra 'train')", needs="torch", extra="train"),
     "eval": Module("tomas_router.evaluation", "measure a model on labelled requests, beside trivial baselines"),
 }
 
@@ -49,10 +47,8 @@ def run_module(command: str, argv: Sequence[str]) -> int:
     from tomas_router.errors import MissingExtraError
 
     module = MODULES[command]
-    if module.needs is not None and find_spec(module.needs) is None:
-        raise MissingExtraError(
-            f'tomas {command} needs {module.needs}: pip install "tomas-router[{module.extra}]"'
-        )
+    if module.needs is not None and not _installed(module.needs):
+        raise MissingExtraError(f'tomas {command} needs {module.needs}: pip install "tomas-router[{module.extra}]"')
     before = sys.argv
     sys.argv = [f"tomas {command}", *argv]
     try:
@@ -62,6 +58,13 @@ def run_module(command: str, argv: Sequence[str]) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ImportError:  # an import hook that forbids the package
+        return False
 
 
 def _exit_code(stop: SystemExit) -> int:

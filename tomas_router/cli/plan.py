@@ -120,25 +120,10 @@ def show(plan: ToolPlan, as_json: bool, title: str | None = None) -> None:
 
 
 def _request(args: argparse.Namespace) -> PlanRequest:
-    from pydantic import ValidationError
+    from tomas_router.schema.request import parse_request
 
-    from tomas_router.errors import DataValidationError
-    from tomas_router.schema.findings import FindingLog
-    from tomas_router.schema.request import PlanRequest
-
-    try:
-        return PlanRequest(
-            instruction=args.text,
-            candidates=args.candidates,
-            num_steps=args.num_steps,
-            links=args.links,
-            input_size=args.input_size,
-            deadline_ms=args.deadline_ms,
-        )
-    except ValidationError as error:
-        log = FindingLog("request")
-        log.pydantic(error, None)
-        raise DataValidationError(log.errors) from error
+    fields = ("candidates", "num_steps", "links", "input_size", "deadline_ms")
+    return parse_request({"instruction": args.text, **{field: getattr(args, field) for field in fields}})
 
 
 def _names(text: str) -> tuple[str, ...]:

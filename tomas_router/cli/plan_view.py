@@ -28,12 +28,6 @@ def plan_view(plan: ToolPlan, title: str | None = None) -> RenderableType:
     return Group(*parts)
 
 
-def makespan_ms(plan: ToolPlan) -> int | None:
-    """When the last step ends, in ms since submission; None when a step has no start."""
-    ends = [end for step in plan.steps if (end := _end_ms(step)) is not None]
-    return max(ends) if ends and len(ends) == len(plan.steps) else None
-
-
 def duration(ms: float) -> str:
     """A duration in the unit a person would use."""
     if ms < 1000:
@@ -80,7 +74,7 @@ def _summary(plan: ToolPlan, title: str | None) -> Text:
         text.append(f" ({plan.reason})")
     if plan.steps:
         text.append(f" · {len(plan.steps)} step{'s' if len(plan.steps) != 1 else ''}")
-    end = makespan_ms(plan)
+    end = plan.makespan_ms
     if end is not None:
         text.append(f" · done after {duration(end)}")
     text.append(f" · decided in {duration(plan.t_inf_ms)} (T_inf)", style="dim")
@@ -90,7 +84,7 @@ def _summary(plan: ToolPlan, title: str | None) -> Text:
 
 
 def _steps_table(plan: ToolPlan) -> Table:
-    total_ms = makespan_ms(plan)
+    total_ms = plan.makespan_ms
     table = Table(header_style="bold", pad_edge=False)
     for column in ("step", "tool", "size", "resources"):
         table.add_column(column, no_wrap=column in ("step", "size"))
@@ -107,25 +101,21 @@ def _steps_table(plan: ToolPlan) -> Table:
 
 
 def _step_cells(step: PlanStep, total_ms: int | None) -> list[str]:
-    end_ms = _end_ms(step)
+    end_ms = step.end_ms
     cells = [
         step.id,
         step.tool_name,
-        step.input_size or "-",
+        step.input_size,
         config_text(step.resource_config) + (" (predicted)" if step.source == "predicted" else ""),
         "-" if step.start_ms is None else duration(step.start_ms),
         "-" if end_ms is None else duration(end_ms),
     ]
     if total_ms is not None:
-        assert step.start_ms is not None and end_ms is not None  # a makespan exists, so every step has both
+        # A makespan exists, so every step has a start and an end.
+        assert step.start_ms is not None
+        assert end_ms is not None
         cells.append(bar(step.start_ms, end_ms, total_ms))
     return [*cells, " ".join(step.depends_on) or "-", f"{step.confidence:.0%}"]
-
-
-def _end_ms(step: PlanStep) -> int | None:
-    if step.start_ms is None or step.expected_latency_ms is None:
-        return None
-    return round(step.start_ms + step.expected_latency_ms)
 
 
 def _shortfall(plan: ToolPlan) -> list[Text]:

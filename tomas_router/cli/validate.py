@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,47 +44,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_all(args: argparse.Namespace) -> tuple[list[Path], list[Finding]]:
+    """The files that were named, or the shipped ones, and their findings."""
     from tomas_router import shipped
+    from tomas_router.schema.validate import validate_files
 
-    given = [args.registry, args.profiling, *args.timeline, args.requests, args.plan]
-    if not any(given):
+    timelines: list[Path] = args.timeline
+    named = [args.registry, args.profiling, *timelines, args.requests, args.plan]
+    if not any(named):
         args.registry, args.profiling = shipped.registry_path(), shipped.profiling_path()
-        args.timeline = sorted(shipped.timelines_dir().glob("*.csv"))
-        given = [args.registry, args.profiling, *args.timeline]
-    return [path for path in given if path is not None], list(_findings(args))
-
-
-def _findings(args: argparse.Namespace) -> Iterator[Finding]:
-    from tomas_router import shipped
-    from tomas_router.runtime.timeline import read_timeline
-    from tomas_router.schema.profiling import read_profiling
-    from tomas_router.schema.registry import ToolRegistry, read_registry
-
-    tools, findings = read_registry(args.registry or shipped.registry_path())
-    yield from findings
-    # What was wrong with the registry has been said; the join below uses the tools that are usable.
-    usable = {tool.name: tool for tool in tools}
-    registry = ToolRegistry(usable.values()) if usable else None
-    if args.profiling is not None:
-        yield from read_profiling(args.profiling, registry)[1]
-    for path in args.timeline:
-        yield from read_timeline(path)[1]
-    if args.requests is not None and registry is not None:
-        from tomas_router.cli.batch import check_requests
-
-        yield from check_requests(args.requests, registry)[1].findings
-    if args.plan is not None:
-        yield from _plan_findings(args.plan)
-
-
-def _plan_findings(path: Path) -> Iterator[Finding]:
-    from tomas_router.cli.execute import read_plan
-    from tomas_router.errors import DataValidationError
-
-    try:
-        read_plan(str(path))
-    except DataValidationError as error:
-        yield from error.findings
+        timelines = sorted(shipped.timeline_path().parent.glob("*.csv"))
+        named = [args.registry, args.profiling, *timelines]
+    findings = validate_files(
+        registry=args.registry or shipped.registry_path(),
+        profiling=args.profiling,
+        requests=args.requests,
+        plan=args.plan,
+    )
+    for timeline in timelines:
+        findings += validate_files(timeline=timeline)
+    return [path for path in named if path is not None], findings
 
 
 def _print(checked: list[Path], findings: list[Finding], errors: int) -> None:

@@ -1,0 +1,50 @@
+"""``tomas demo``: one request on three machines."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tomas_router.cli.exit_codes import INFEASIBLE, OK
+
+REQUEST = (
+    "Transcribe the recording of this morning's meeting, translate the transcript into German, "
+    "and summarise the translation in five bullet points."
+)
+MACHINES = {
+    "idle": "an idle machine",
+    "busy": "a busy machine",
+    "no_gpu": "a machine without a GPU",
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds ``tomas demo``."""
+    p = subparsers.add_parser("demo", help="plan one request on an idle, a busy and a GPU-less machine")
+    p.add_argument("text", nargs="?", default=REQUEST, metavar="TEXT", help="another request")
+    p.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the three plans as tables and the last one as validated JSON; 3 when one of them is infeasible."""
+    from rich.console import Console
+
+    from tomas_router import shipped
+    from tomas_router.cli.plan_view import plan_view
+    from tomas_router.planner.planner import Planner
+    from tomas_router.runtime.timeline import SystemTimeline
+    from tomas_router.schema.plan import ToolPlan
+
+    console = Console()
+    console.print(f"\n[bold]Request[/]  {args.text}")
+    planner = Planner.load()
+    plans = []
+    for name, machine in MACHINES.items():
+        plan = planner.plan(args.text, timeline=SystemTimeline.from_csv(shipped.timeline_path(name)))
+        plans.append(ToolPlan.model_validate_json(plan.model_dump_json()))
+        console.print()
+        console.print(plan_view(plan, f"On {machine}"))
+    console.print("\n[bold]The last plan as JSON[/]")
+    console.print_json(plans[-1].model_dump_json())
+    console.print(f"[green]valid[/]: {len(plans)} plans pass the ToolPlan schema {plans[-1].schema_version}")
+    return INFEASIBLE if any(plan.status == "infeasible" for plan in plans) else OK
