@@ -52,7 +52,7 @@ def run_module(command: str, argv: Sequence[str]) -> int:
     before = sys.argv
     sys.argv = [f"tomas {command}", *argv]
     try:
-        runpy.run_module(module.name, run_name="__main__", alter_sys=True)
+        runpy.run_module(module.name, run_name="__main__")
     except SystemExit as stop:
         return _exit_code(stop)
     finally:

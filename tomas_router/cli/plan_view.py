@@ -96,7 +96,7 @@ def _steps_table(plan: ToolPlan) -> Table:
     table.add_column("after", no_wrap=True)
     table.add_column("sure", justify="right", no_wrap=True)
     for step in plan.steps:
-        table.add_row(*_step_cells(step, total_ms))
+        table.add_row(*map(Text, _step_cells(step, total_ms)))  # Text: names are shown, never read as markup
     return table
 
 
