@@ -76,9 +76,7 @@ def load_bank(folder: Path = Path(__file__).parent) -> dict[str, ToolPhrases]:
     return units
 
 
-def _read(
-    line: str, place: str, domain: str, unit: ToolPhrases | None, units: dict[str, ToolPhrases]
-) -> ToolPhrases:
+def _read(line: str, place: str, domain: str, unit: ToolPhrases | None, units: dict[str, ToolPhrases]) -> ToolPhrases:
     mark, text = line[0], line[1:].strip()
     if mark in FORMS and unit is not None:
         lines: list[str] = getattr(unit, FORMS[mark])
