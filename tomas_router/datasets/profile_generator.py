@@ -200,7 +200,7 @@ def generate(seed: int = 7) -> ProfilingTable:
 
 def _gpu_rows(name: str, tool: GpuTool, rng: np.random.Generator) -> list[ProfileRow]:
     rows = []
-    for i, size in enumerate(SIZES):
+    for i, _size in enumerate(SIZES):
         serial = tool.serial_share[i]
         for cores in GPU_HOST_CORES:
             host = 1.0 + tool.host_share * (2.0 / cores - 0.5)
