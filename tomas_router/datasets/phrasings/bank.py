@@ -87,3 +87,11 @@ def _read(line: str, place: str, domain: str, unit: ToolPhrases | None, units: d
         raise ValueError(f"{place}: expected a unit or a line that begins with one of {' '.join(FORMS)}, got {line!r}")
     name = text if mark in "@*" else line
     return units.setdefault(name, ToolPhrases(name, is_group=mark == "@", unseen=mark == "*", domain=domain))
+
+
+Phrases = ToolPhrases
+
+
+def load_phrases() -> list[ToolPhrases]:
+    """All units in bank order."""
+    return list(load_bank().values())
