@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("langgraph")
+
+pytestmark = pytest.mark.m5
+
+REQUEST = "Transcribe the recording of the meeting and summarise the transcript."
+
+
+@pytest.fixture(scope="module")
+def graph():
+    from graphs.router_agent import make_graph
+
+    return make_graph()
+
+
+def test_graph_when_a_tool_is_needed_plans_and_runs_every_step(graph):
+    from tomas_router import ToolPlan
+
+    state = graph.invoke({"request": REQUEST})
+    plan = ToolPlan.model_validate(state["tool_plan"])
+    assert plan.status == "planned"
+    assert set(state["results"]) == {step.id for step in plan.steps}
+
+
+def test_graph_when_no_tool_is_needed_ends_after_planning(graph):
+    state = graph.invoke({"request": "Hello, how are you today?"})
+    assert state["tool_plan"]["status"] == "no_tool"
+    assert "results" not in state
+
+
+def test_graph_when_streamed_reports_the_plan_first(graph):
+    events = list(graph.stream({"request": REQUEST}, stream_mode="custom"))
+    assert events[0]["type"] == "tool_plan"
+
+
+def test_state_when_checkpointed_is_plain_json(graph):
+    state = graph.invoke({"request": REQUEST})
+    assert json.loads(json.dumps(state)) == state
+
+
+def test_langgraph_json_when_read_names_a_factory_that_exists():
+    root = Path(__file__).parents[2]
+    for target in json.loads((root / "langgraph.json").read_text(encoding="utf-8"))["graphs"].values():
+        path, _, name = target.partition(":")
+        module = Path(path).with_suffix("").as_posix().removeprefix("./").replace("/", ".")
+        assert callable(getattr(import_module(module), name))
