@@ -1,0 +1,288 @@
+"""Measures the allocator beside simple policies, single steps and whole plans, on the same curves in one run.
+
+    python -m benchmarks.allocation                                # shipped profiles and timelines
+    python -m benchmarks.allocation --traces windows.parquet       # replayed traces as well
+
+Ratios are completion over the exact optimum (single steps) or makespan over the best makespan that any method found
+(plans); geometric means, so that a job of 0.1 s that waits an hour does not drown the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from benchmarks.curves import shipped_curves, trace_curves
+from benchmarks.policies import (
+    LOOKS_AHEAD,
+    NEVER,
+    POLICIES,
+    cheapest,
+    make_instance,
+    max_profile,
+    optimum,
+    over_commits_at_once,
+)
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tomas_router.errors import InfeasibleError
+from tomas_router.evaluation.plan_check import Run, over_commits
+from tomas_router.planner.allocator import DEFAULT_LIMITS, GREEDY, StepDemand, allocate, allocate_plan
+from tomas_router.planner.plan_search import SearchLimits
+from tomas_router.runtime.timeline import SystemTimeline
+from tomas_router.schema.profiling import ProfileRow, ProfilingTable, load_profiling_matrix
+from tomas_router.schema.registry import load_tool_registry
+from tomas_router.shipped import profiling_path, registry_path
+
+OURS = "ours"
+Rows = Sequence[ProfileRow]
+
+
+@dataclass
+class Outcome:
+    """What one policy did over all instances that have a solution."""
+
+    ratios: list[float] = field(default_factory=list)
+    hard_ratios: list[float] = field(default_factory=list)  # the optimum waits, or the fastest row is not it
+    never: int = 0
+    over_commits: int = 0
+    total: int = 0
+    total_ms: float = 0.0
+
+    def cells(self) -> list[str]:
+        share = max(1, self.total)
+        return [
+            f"{100 * self.never / share:.1f} %",
+            _geomean(self.ratios),
+            f"{np.percentile(self.ratios, 95):.2f}" if self.ratios else "-",
+            f"{100 * np.mean([r < 1 + 1e-9 for r in self.ratios]):.1f} %" if self.ratios else "-",
+            _geomean(self.hard_ratios),
+            f"{100 * self.over_commits / share:.1f} %",
+            f"{self.total_ms / share:.2f}",
+        ]
+
+
+def single_steps(table: ProfilingTable, curves: Sequence[SystemTimeline], count: int, seed: int) -> dict[str, Outcome]:
+    """Every policy on ``count`` drawn (tool, size, curve) triples; all of them when there are fewer."""
+    demands = [
+        rows for tool in table.tools for size in ("small", "medium", "large") if (rows := table.rows(tool, size))
+    ]
+    pairs = [(d, c) for d in range(len(demands)) for c in range(len(curves))]
+    rng = np.random.default_rng(seed)
+    found = {name: Outcome() for name in (OURS, *POLICIES)}
+    agree = infeasible = 0
+    for pick in track(rng.permutation(len(pairs))[:count].tolist(), description="single steps"):
+        rows, curve = demands[pairs[pick][0]], curves[pairs[pick][1]]
+        instance = make_instance(rows, curve)
+        best = optimum(instance)
+        ours, elapsed_ms = _ours(rows, curve)
+        agree += (ours is None) == (best is None)
+        if best is None:
+            infeasible += 1
+            continue
+        least = instance.completion(best)
+        hard = instance.earliest_K[best] > 0 or best != max_profile(instance)
+        _note(found[OURS], ours, least, hard, over_commit=False, elapsed_ms=elapsed_ms)
+        for name, policy in POLICIES.items():
+            started = time.perf_counter()
+            row = policy(instance)
+            elapsed_ms = 1000 * (time.perf_counter() - started)
+            end = NEVER if row is None else instance.completion(row)
+            at_once = row is not None and name not in LOOKS_AHEAD and over_commits_at_once(instance, row)
+            _note(found[name], None if end == NEVER else end, least, hard, over_commit=at_once, elapsed_ms=elapsed_ms)
+    total = min(count, len(pairs))
+    Console().print(
+        f"{total} instances, {infeasible} without a solution; ours agrees on feasibility in {agree} of {total}"
+    )
+    return found
+
+
+def _ours(rows: Rows, curve: SystemTimeline) -> tuple[int | None, float]:
+    started = time.perf_counter()
+    try:
+        end: int | None = allocate(rows, curve).end_ms
+    except InfeasibleError:
+        end = None
+    return end, 1000 * (time.perf_counter() - started)
+
+
+def _note(
+    outcome: Outcome, end_ms: int | None, least_ms: int, hard: bool, *, over_commit: bool, elapsed_ms: float
+) -> None:
+    outcome.total += 1
+    outcome.total_ms += elapsed_ms
+    outcome.over_commits += over_commit
+    if end_ms is None:
+        outcome.never += 1
+        return
+    outcome.ratios.append(end_ms / least_ms)
+    if hard:
+        outcome.hard_ratios.append(end_ms / least_ms)
+
+
+# ---- plans ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a method put the steps of a plan."""
+
+    starts_ms: list[int]
+    rows: list[ProfileRow]
+
+    @property
+    def makespan_ms(self) -> int:
+        return max(run.end_ms for run in self.runs())
+
+    def runs(self) -> list[Run]:
+        return [
+            Run(f"s{k + 1}", start, row.latency_ms, (row.cpu_core, row.cpu_mem_gb, row.gpu_sm, row.gpu_mem_gb))
+            for k, (start, row) in enumerate(zip(self.starts_ms, self.rows, strict=True))
+        ]
+
+
+PlanMethod = Callable[[Sequence[StepDemand], SystemTimeline], Placed]
+
+
+def _searched(limits: SearchLimits) -> PlanMethod:
+    def place(steps: Sequence[StepDemand], curve: SystemTimeline) -> Placed:
+        placed = allocate_plan(steps, curve, limits=limits)
+        return Placed([a.start_ms for a in placed], [s.options[a.option_index] for s, a in zip(steps, placed, strict=True)])  # type: ignore[misc]  # fmt: skip
+
+    return place
+
+
+def _unbooked(steps: Sequence[StepDemand], curve: SystemTimeline) -> Placed:
+    """Each step at its own optimum on the full curve, as if the others took nothing."""
+    ends: list[int] = []
+    starts: list[int] = []
+    rows: list[ProfileRow] = []
+    for step in steps:
+        release = max((ends[d] for d in step.depends_on), default=0)
+        a = allocate(step.options, curve, release)
+        starts.append(a.start_ms)
+        ends.append(a.end_ms)
+        rows.append(step.options[a.option_index])  # type: ignore[arg-type]
+    return Placed(starts, rows)
+
+
+def _fixed(choose: Callable[..., int]) -> PlanMethod:
+    """One row a step, chosen without looking at the curve, then list-scheduled with reservations."""
+
+    def place(steps: Sequence[StepDemand], curve: SystemTimeline) -> Placed:
+        chosen = [s.options[choose(make_instance(s.options, curve))] for s in steps]  # type: ignore[arg-type]
+        return _searched(GREEDY)([StepDemand((r,), s.depends_on) for r, s in zip(chosen, steps, strict=True)], curve)
+
+    return place
+
+
+METHODS: dict[str, PlanMethod] = {
+    OURS: _searched(DEFAULT_LIMITS),
+    "list scheduling only": _searched(GREEDY),
+    "each step alone, not booked": _unbooked,
+    "fastest row of each step": _fixed(max_profile),
+    "cheapest row of each step": _fixed(cheapest),
+}
+
+
+def draw_plan(table: ProfilingTable, rng: np.random.Generator) -> list[StepDemand]:
+    """3 to 8 steps of drawn tools and sizes; each waits for each earlier one with probability 0.3."""
+    count = int(rng.integers(3, 9))
+    steps = []
+    for k in range(count):
+        rows: Rows = ()
+        while not rows:
+            tool = table.tools[int(rng.integers(len(table.tools)))]
+            rows = table.rows(tool, ("small", "medium", "large")[int(rng.integers(3))])  # type: ignore[arg-type]
+        steps.append(StepDemand(rows, tuple(d for d in range(k) if rng.random() < 0.3)))
+    return steps
+
+
+def plans(table: ProfilingTable, curves: Sequence[SystemTimeline], count: int, seed: int) -> Table:
+    """Every method on ``count`` drawn plans."""
+    rng = np.random.default_rng(seed)
+    makespans: dict[str, list[float]] = {name: [] for name in METHODS}
+    broken = dict.fromkeys(METHODS, 0)
+    spent_ms: dict[str, list[float]] = {name: [] for name in METHODS}
+    for _ in track(range(count), description="plans"):
+        steps, curve = draw_plan(table, rng), curves[int(rng.integers(len(curves)))]
+        for name, method in METHODS.items():
+            started = time.perf_counter()
+            try:
+                placed = method(steps, curve)
+            except InfeasibleError:
+                makespans[name].append(np.inf)
+                continue
+            finally:
+                spent_ms[name].append(1000 * (time.perf_counter() - started))
+            over = bool(over_commits(placed.runs(), curve))
+            broken[name] += over
+            makespans[name].append(np.inf if over else placed.makespan_ms)
+    return _plan_table(makespans, broken, spent_ms)
+
+
+def _plan_table(makespans: dict[str, list[float]], broken: dict[str, int], spent_ms: dict[str, list[float]]) -> Table:
+    values = np.array(list(makespans.values()))
+    best = values.min(axis=0)
+    solved = np.isfinite(best)
+    table = Table("method", "no valid plan", "over-commits", "mean over best", "p95", "= best", "ms p50", "ms p95",
+                  title=f"plans of 3 to 8 steps: {len(best)}, of which {int(solved.sum())} were solved")  # fmt: skip
+    for name, row in zip(makespans, values, strict=True):
+        valid = solved & np.isfinite(row)
+        ratio = row[valid] / best[valid]
+        lost = 1 - valid.sum() / max(1, solved.sum())
+        table.add_row(
+            name,
+            f"{100 * lost:.1f} %",
+            f"{100 * broken[name] / len(best):.1f} %",
+            f"{100 * (ratio.mean() - 1):+.2f} %" if len(ratio) else "-",
+            f"{100 * (np.percentile(ratio, 95) - 1):+.1f} %" if len(ratio) else "-",
+            f"{100 * np.mean(ratio < 1 + 1e-9):.1f} %" if len(ratio) else "-",
+            f"{np.percentile(spent_ms[name], 50):.2f}",
+            f"{np.percentile(spent_ms[name], 95):.2f}",
+        )
+    return table
+
+
+def _geomean(ratios: Sequence[float]) -> str:
+    return f"{np.exp(np.mean(np.log(ratios))):.4f}" if ratios else "-"
+
+
+def _single_table(found: dict[str, Outcome]) -> Table:
+    table = Table("policy", "never", "geomean C/C*", "p95", "= optimum", "hard: geomean", "over-commit if started at once", "ms",
+                  title="single steps; every row started as early as it fits; hard = waits or not the fastest row")  # fmt: skip
+    for name, outcome in found.items():
+        table.add_row(name, *outcome.cells())
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profiling", type=Path, help="profiling.csv; default: the shipped one")
+    parser.add_argument("--traces", type=Path, nargs="*", default=[], help="parquet files of windows")
+    parser.add_argument("--windows", type=int, default=100, help="windows drawn from each trace file")
+    parser.add_argument("--instances", type=int, default=3000, help="single steps at most")
+    parser.add_argument("--plans", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.profiling is None:
+        table = load_profiling_matrix(profiling_path(), load_tool_registry(registry_path()))
+    else:
+        table = ProfilingTable.from_csv(args.profiling)
+    groups = {"shipped timelines": shipped_curves()}
+    groups |= {path.stem: trace_curves(path, args.windows, args.seed) for path in args.traces}
+    console = Console()
+    for name, curves in groups.items():
+        console.rule(f"{name}: {len(curves)} curves")
+        console.print(_single_table(single_steps(table, curves, args.instances, args.seed)))
+        console.print(plans(table, curves, args.plans, args.seed))
+
+
+if __name__ == "__main__":
+    main()
