@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
 from benchmarks.curves import shipped_curves, trace_curves
 from benchmarks.policies import (
     LOOKS_AHEAD,
@@ -27,10 +31,6 @@ from benchmarks.policies import (
     optimum,
     over_commits_at_once,
 )
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-
 from tomas_router.errors import InfeasibleError
 from tomas_router.evaluation.plan_check import Run, over_commits
 from tomas_router.planner.allocator import DEFAULT_LIMITS, GREEDY, StepDemand, allocate, allocate_plan
@@ -153,7 +153,8 @@ PlanMethod = Callable[[Sequence[StepDemand], SystemTimeline], Placed]
 def _searched(limits: SearchLimits) -> PlanMethod:
     def place(steps: Sequence[StepDemand], curve: SystemTimeline) -> Placed:
         placed = allocate_plan(steps, curve, limits=limits)
-        return Placed([a.start_ms for a in placed], [s.options[a.option_index] for s, a in zip(steps, placed, strict=True)])  # type: ignore[misc]  # fmt: skip
+        rows = [step.options[a.option_index] for step, a in zip(steps, placed, strict=True)]
+        return Placed([a.start_ms for a in placed], rows)  # type: ignore[arg-type]
 
     return place
 
@@ -255,8 +256,9 @@ def _geomean(ratios: Sequence[float]) -> str:
 
 
 def _single_table(found: dict[str, Outcome]) -> Table:
-    table = Table("policy", "never", "geomean C/C*", "p95", "= optimum", "hard: geomean", "over-commit if started at once", "ms",
-                  title="single steps; every row started as early as it fits; hard = waits or not the fastest row")  # fmt: skip
+    title = "single steps; every row started as early as it fits; hard = waits or not the fastest row"
+    headings = ("never", "geomean C/C*", "p95", "= optimum", "hard: geomean", "over-commit if started at once", "ms")
+    table = Table("policy", *headings, title=title)
     for name, outcome in found.items():
         table.add_row(name, *outcome.cells())
     return table

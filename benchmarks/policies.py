@@ -45,9 +45,8 @@ def make_instance(rows: Sequence[ProfileRow], curve: SystemTimeline, release_ms:
     demand_KR = np.ceil((demand - 1e-6) * GRAINS).clip(0).astype(np.int64)
     cost = latency * (demand / COST_WEIGHTS).sum(axis=1)
     horizon = curve.end_ms if curve.horizon_ms is None else curve.horizon_ms
-    earliest = np.array(
-        [_earliest(d, int(t), curve.times_ms, curve.capacity_int, horizon, release_ms) for d, t in zip(demand_KR, latency, strict=True)]
-    )  # fmt: skip
+    pieces = (curve.times_ms, curve.capacity_int, horizon, release_ms)
+    earliest = np.array([_earliest(d, int(t), *pieces) for d, t in zip(demand_KR, latency, strict=True)])
     return Instance(demand_KR, latency, cost, curve.times_ms, curve.capacity_int, horizon, earliest)
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from benchmarks.allocation import main
 from benchmarks.policies import NEVER, POLICIES, make_instance, optimum
-
 from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.errors import InfeasibleError
 from tomas_router.planner.allocator import allocate
