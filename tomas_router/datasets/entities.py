@@ -57,7 +57,7 @@ def sized_slots() -> dict[str, dict[str, Fillers]]:
     for line in _lines("entities.txt"):
         head, colon, rest = line.partition(":")
         if colon:
-            slots[name][bucket_of[head]] = _fillers(rest)
+            slots[name][bucket_of[head]] = parse_fillers(rest)
         else:
             name = line
             slots[name] = {}
@@ -67,7 +67,7 @@ def sized_slots() -> dict[str, dict[str, Fillers]]:
 @cache
 def plain_slots() -> dict[str, Fillers]:
     """Fillers by slot."""
-    return {line.partition(":")[0]: _fillers(line.partition(":")[2]) for line in _lines("entities_plain.txt")}
+    return {line.partition(":")[0]: parse_fillers(line.partition(":")[2]) for line in _lines("entities_plain.txt")}
 
 
 def draw_bucket(rng: np.random.Generator) -> str:
@@ -125,7 +125,8 @@ def _lines(name: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _fillers(text: str) -> Fillers:
+def parse_fillers(text: str) -> Fillers:
+    """Reads ``seen; seen || held out; held out``."""
     seen, _, held_out = text.partition("||")
     return Fillers(_parts(seen), _parts(held_out))
 

@@ -68,8 +68,9 @@ FOLLOWERS: dict[str, str] = {
 EXTRA_FOLLOWERS = {
     "ocr": "solve_math_problem run_python_code", "extract_archive": "sync_folders import_spreadsheet",
     "extract_tables": "simulate_physics export_spreadsheet", "fetch_web_page": "run_python_code",
-    "classify_image": "search_web", "object_detection": "text_generation", "split_pdf": "ocr", "simulate_physics": "plot_chart",
-    "generate_image_diffusion": "edit_image_by_instruction",
+    "classify_image": "search_web", "object_detection": "text_generation", "split_pdf": "ocr extract_pdf_text", "simulate_physics": "plot_chart",
+    "generate_image_diffusion": "edit_image_by_instruction", "generate_music": "separate_music_stems",
+    "extract_key_frames": "find_duplicate_images", "search_web": "take_web_screenshot",
 }  # fmt: skip
 NEVER = {
     ("translation", "detect_text_language"), ("geocode_address", "geocode_address"),
