@@ -45,8 +45,9 @@ train: $(VENV)/.full-ready  ## Train: make train CONFIG=configs/embedded.yaml AR
 export: $(VENV)/.full-ready  ## Export to ONNX: make export CHECKPOINT=runs/embedded/final OUT=runs/onnx
 	$(BIN)/python -m export.onnx --checkpoint $(CHECKPOINT) --out $(OUT) --quantize $(QUANTIZE) $(ARGS)
 
-bench: $(VENV)/.full-ready  ## Measure decision latency and cold start of the packaged model
-	$(BIN)/python -m benchmarks.decision_latency $(ARGS)
+bench: $(VENV)/.full-ready  ## Measure decision latency and cold start, and the allocator beside simple policies
+	$(BIN)/python -m benchmarks.decision_latency
+	$(BIN)/python -m benchmarks.allocation
 
 clean:  ## Remove environments and caches
 	rm -rf $(VENV) $(TORCH_FREE_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
@@ -63,7 +64,7 @@ $(VENV)/.demo-ready: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.full-ready: $(INPUTS) | $(BIN)/python
 	@echo "installing everything (torch included) into $(VENV) ..."
-	@$(BIN)/python $(PIP_INSTALL) ".[cpu,train,export,langgraph,eval,dev]"
+	@$(BIN)/python $(PIP_INSTALL) ".[cpu,train,export,langgraph,eval,host,dev]"
 	@touch $(VENV)/.demo-ready $@
 
 $(TORCH_FREE_VENV)/.ready: $(INPUTS)
