@@ -53,17 +53,21 @@ def test_instructions_across_splits_never_repeat(shipped: dict[str, list[Row]]) 
 
 def test_every_row_when_read_is_consistent(shipped: dict[str, list[Row]], registry: ToolRegistry) -> None:
     for row in (row for rows in shipped.values() for row in rows):
-        assert row.explanation and row.needs_tool == bool(row.steps) == (row.kind != "no_tool"), row.id
+        assert row.explanation, row.id
+        assert row.needs_tool == bool(row.steps) == (row.kind != "no_tool"), row.id
         for step in row.steps:
             assert step.input_size in BUCKETS, row.id
             assert step.group is None or registry[step.tool].group == step.group, row.id
         edges = [step.depends_on for step in row.steps]
         if row.kind == "chain":
-            assert edges == [(i - 1,) if i else () for i in range(len(edges))] and 2 <= len(edges) <= 5, row.id
+            assert edges == [(i - 1,) if i else () for i in range(len(edges))], row.id
+            assert 2 <= len(edges) <= 5, row.id
         if row.kind == "parallel":
-            assert len(edges) >= 2 and not any(edges), row.id
+            assert len(edges) >= 2, row.id
+            assert not any(edges), row.id
         if row.kind == "dag":
-            assert len(edges) >= 3 and any(edges), row.id
+            assert len(edges) >= 3, row.id
+            assert any(edges), row.id
 
 
 def test_every_tool_occurs_and_unseen_ones_only_outside_training(
@@ -75,7 +79,8 @@ def test_every_tool_occurs_and_unseen_ones_only_outside_training(
     assert 12 <= len(unseen) <= 15
     assert not used["train"] & unseen
     assert units - unseen <= used["train"]
-    assert unseen <= used["test"] and unseen <= used["val"]
+    assert unseen <= used["test"]
+    assert unseen <= used["val"]
     pinned = {s.tool for row in shipped["train"] for s in row.steps if s.group is None}
     assert {tool.name for tool in registry if tool.group} <= pinned
 
@@ -116,4 +121,5 @@ def test_fan_in_when_composed_uses_both_results(registry: ToolRegistry) -> None:
 
 def test_connectives_when_held_out_differ_from_training() -> None:
     wordings = [w for w in vars(connectives).values() if isinstance(w, connectives.Wordings)]
-    assert wordings and all(not set(w.seen) & set(w.held_out) for w in wordings)
+    assert wordings
+    assert all(not set(w.seen) & set(w.held_out) for w in wordings)

@@ -40,7 +40,9 @@ def describe(splits: dict[str, list[Row]], seed: int) -> dict[str, object]:
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tomas_router.datasets.build", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the data folder; its registry is read, the rest written")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the data folder; its registry is read, the rest written"
+    )
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args(argv)
     registry = load_tool_registry(args.out / "tool_registry" / "tools.json")

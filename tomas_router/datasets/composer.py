@@ -11,6 +11,7 @@ from tomas_router.datasets import connectives as words
 from tomas_router.datasets.entities import SLOT, draw_bucket, fill, sized_slots
 from tomas_router.datasets.flow import followers, result_kind, result_size, step_size, unit_tool
 from tomas_router.datasets.phrasings import ToolPhrases
+from tomas_router.datasets.pick import pick
 from tomas_router.datasets.rows import Step
 from tomas_router.datasets.wording import command, name_result, result_nouns, sentence
 from tomas_router.schema.registry import ToolRegistry
@@ -132,16 +133,19 @@ class Composer:
         joined = self.join([first, second], (0, 1))
         steps.append(joined.step)
         text += " " + words.LAST.draw(self.rng, self._held()).format(b=joined.text)
-        if joined.unit in ("text_generation", "merge_pdfs", "merge_videos", "compress_files") and self.rng.random() < 0.35:
+        if (
+            joined.unit in ("text_generation", "merge_pdfs", "merge_videos", "compress_files")
+            and self.rng.random() < 0.35
+        ):
             options = [u for u in self.followers[joined.unit] if u not in {first.unit, second.unit}]
-            more = self.followup(str(self.rng.choice(options)), joined, (2,))
+            more = self.followup(pick(self.rng, options), joined, (2,))
             text, steps = f"{text} {self._then(more.text)}", [*steps, more.step]
         return Composed(text, tuple(steps), "dag")
 
     def chain_and_other(self) -> Composed:
         """A chain of two beside an unrelated call, in either order."""
         root = self.ask(self._unit_with_followers(1))
-        follow = self.followup(str(self.rng.choice(self.followers[root.unit])), root, (0,))
+        follow = self.followup(pick(self.rng, self.followers[root.unit]), root, (0,))
         other = self.ask(self._distinct(1, exclude={root.unit, follow.unit})[0])
         if self.rng.random() < 0.5:
             text = f"{root.text} {self._then(follow.text)} {self._also(other.text)}"
@@ -162,7 +166,9 @@ class Composer:
     def followup(self, unit: str, before: Part, depends_on: tuple[int, ...], noun_share: float = NOUN_SHARE) -> Part:
         """A clause about the result of an earlier step, whose size carries over."""
         phrases = self.units[unit]
-        filled = fill(self._template(phrases.followups, phrases.held_out_followups), self.rng, self._held(), before.out_size)
+        filled = fill(
+            self._template(phrases.followups, phrases.held_out_followups), self.rng, self._held(), before.out_size
+        )
         clause = name_result(filled.text, self._noun(before.unit)) if self.rng.random() < noun_share else filled.text
         return self._part(clause, self._step(unit, None, depends_on, before.out_size), unit)
 
@@ -175,7 +181,7 @@ class Composer:
         special = {"document": "merge_pdfs", "video": "merge_videos"}
         unit = special.get(next(iter(kinds)), "") if len(kinds) == 1 else ""
         if not unit or self.rng.random() < 0.2:
-            unit = str(self.rng.choice(options))
+            unit = pick(self.rng, options)
         phrases = self.units[unit]
         if unit in words.BOTH:
             wording = words.BOTH[unit].draw(self.rng, self._held())
@@ -187,7 +193,7 @@ class Composer:
         return self._part(clause, self._step(unit, None, depends_on, incoming), unit)
 
     def any_unit(self) -> str:
-        return str(self.rng.choice(list(self.units)))
+        return pick(self.rng, list(self.units))
 
     def _part(self, text: str, step: Step, unit: str) -> Part:
         return Part(text, step, unit, result_size(self.registry, unit, step.input_size or "medium"))
@@ -245,7 +251,7 @@ class Composer:
         return " ".join([self._polite(asked[0]), *(self._also(text) for text in asked[1:])])
 
     def _numbered(self, items: list[str]) -> str:
-        form = str(self.rng.choice(("{i}. {t}", "{i}) {t}", "({i}) {t}")))
+        form = pick(self.rng, ("{i}. {t}", "{i}) {t}", "({i}) {t}"))
         return " ".join(form.format(i=i, t=text) for i, text in enumerate(items, start=1))
 
     def _polite(self, text: str) -> str:
@@ -261,13 +267,13 @@ class Composer:
         return wording.format(b=sentence(order)[0].lower() + sentence(order)[1:] if order else text)
 
     def _noun(self, unit: str) -> str:
-        return str(self.rng.choice(result_nouns()[unit]))
+        return pick(self.rng, result_nouns()[unit])
 
     # ---- drawing ----------------------------------------------------------------------------------------------
 
     def _template(self, seen: list[str], held_out: list[str]) -> str:
         options = held_out if held_out and (self._held() or not seen) else seen
-        return str(self.rng.choice(options))
+        return pick(self.rng, options)
 
     def _has_followups(self, unit: str) -> bool:
         return bool(self.units[unit].followups or self.units[unit].held_out_followups)
@@ -279,12 +285,12 @@ class Composer:
                 options = [u for u in self.followers[path[-1]] if u not in path]
                 if not options:
                     break
-                path.append(str(self.rng.choice(options)))
+                path.append(pick(self.rng, options))
             if len(path) == length:
                 return path
 
     def _unit_with_followers(self, count: int) -> str:
-        return str(self.rng.choice([u for u, found in self.followers.items() if len(found) >= count]))
+        return pick(self.rng, [u for u, found in self.followers.items() if len(found) >= count])
 
     def _distinct(self, count: int, exclude: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
         options = [u for u in self.units if u not in exclude]
@@ -293,10 +299,12 @@ class Composer:
     def _producers(self) -> list[str]:
         """Two units whose results somebody can use, half of the time of one kind."""
         options = [u for u in self.units if self.followers[u] and u not in words.BOTH]
-        first = str(self.rng.choice(options))
-        alike = [u for u in options if u != first and result_kind(self.registry, u) == result_kind(self.registry, first)]
+        first = pick(self.rng, options)
+        alike = [
+            u for u in options if u != first and result_kind(self.registry, u) == result_kind(self.registry, first)
+        ]
         pool = alike if alike and self.rng.random() < 0.5 else [u for u in options if u != first]
-        return [first, str(self.rng.choice(pool))]
+        return [first, pick(self.rng, pool)]
 
     def _repeatable(self) -> tuple[str, str, str]:
         """A unit, one of its requests with exactly one sized slot, and that slot."""

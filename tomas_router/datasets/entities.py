@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tomas_router.datasets.pick import pick
+
 SLOT = re.compile(r"\{(\w+)\}")
 ALTERNATIVES = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
 PREPOSITION = re.compile(r"\b(in|of|from|with|at|on|over|about|for|to|into|through|within|than) $", re.IGNORECASE)
@@ -37,7 +39,7 @@ class Fillers:
 
     def draw(self, rng: np.random.Generator, held_out: bool) -> str:
         new = held_out and self.held_out and rng.random() < NEW_FILLER_SHARE
-        return str(rng.choice(self.held_out if new else self.seen))
+        return pick(rng, self.held_out if new else self.seen)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def fill(template: str, rng: np.random.Generator, held_out: bool, size: str | No
 
 
 def _alternatives(text: str, rng: np.random.Generator) -> str:
-    return ALTERNATIVES.sub(lambda match: str(rng.choice(match.group(1).split("|"))), text)
+    return ALTERNATIVES.sub(lambda match: pick(rng, match.group(1).split("|")), text)
 
 
 def _agree(before: str, after: str, is_plural: bool) -> tuple[str, str]:

@@ -26,8 +26,9 @@ KINDS: dict[str, str] = {
 SHARE = "send_email post_chat_message"
 STORE = "upload_to_cloud send_email"
 FOLLOWERS: dict[str, str] = {
-    "text": "summarization translation text_embedding speech_synthesis text_generation analyze_sentiment extract_entities "
-    "extract_keywords classify_topic correct_grammar rewrite_tone detect_toxicity detect_text_language "
+    "text": "summarization translation text_embedding speech_synthesis text_generation analyze_sentiment "
+    "extract_entities extract_keywords "
+    "classify_topic correct_grammar rewrite_tone detect_toxicity detect_text_language "
     "answer_from_documents clone_voice send_email post_chat_message create_ticket search_web search_news search_papers "
     "generate_image_diffusion generate_music generate_video_clip create_calendar_event find_free_slot search_mailbox",
     "audio": "transcription diarize_speakers denoise_audio convert_audio_format identify_spoken_language trim_silence "
@@ -38,7 +39,8 @@ FOLLOWERS: dict[str, str] = {
     "read_barcode " + STORE,
     "chart": SHARE + " upload_to_cloud",
     "video": "transcoding extract_audio_track extract_key_frames burn_subtitles stabilize_video detect_scene_cuts "
-    "track_objects_in_video summarize_video interpolate_frames trim_video merge_videos make_animated_gif upload_to_cloud",
+    "track_objects_in_video summarize_video interpolate_frames trim_video merge_videos make_animated_gif "
+    "upload_to_cloud",
     "document": "extract_tables convert_document redact_document sign_document compare_documents merge_pdfs split_pdf "
     "encrypt_file compress_files " + STORE,
     "table": "join_tables aggregation clean_table detect_anomalies forecast_time_series model_training plot_chart "
@@ -68,7 +70,8 @@ FOLLOWERS: dict[str, str] = {
 EXTRA_FOLLOWERS = {
     "ocr": "solve_math_problem run_python_code", "extract_archive": "sync_folders import_spreadsheet",
     "extract_tables": "simulate_physics export_spreadsheet", "fetch_web_page": "run_python_code",
-    "classify_image": "search_web", "object_detection": "text_generation", "split_pdf": "ocr extract_pdf_text", "simulate_physics": "plot_chart",
+    "classify_image": "search_web", "object_detection": "text_generation", "split_pdf": "ocr extract_pdf_text",
+    "simulate_physics": "plot_chart",
     "generate_image_diffusion": "edit_image_by_instruction", "generate_music": "separate_music_stems",
     "extract_key_frames": "find_duplicate_images", "search_web": "take_web_screenshot",
 }  # fmt: skip
@@ -84,7 +87,20 @@ CONDENSING = {
     "extract_keywords", "make_animated_gif", "search_mailbox", "find_files", "vector_search", "review_code",
 }  # fmt: skip
 """Their result is small whatever went in; so is every label, record and list."""
-SMALL_KINDS = {"label", "short", "links", "hits", "findings", "keywords", "note", "spot", "bill", "entities", "list", "receipt"}
+SMALL_KINDS = {
+    "label",
+    "short",
+    "links",
+    "hits",
+    "findings",
+    "keywords",
+    "note",
+    "spot",
+    "bill",
+    "entities",
+    "list",
+    "receipt",
+}
 CREATIVE = {"generate_image_diffusion", "generate_video_clip", "generate_music", "text_generation"}
 """As a later step they make something of ordinary size, whatever inspired them."""
 SMALL_BY_NATURE = {"solve_math_problem", "run_python_code", "convert_units"}

@@ -89,7 +89,9 @@ def _coverage(composer: Composer, everything: bool) -> list[Callable[[], Compose
     wanted = [unit for unit in composer.units.values() if everything or unit.unseen]
     makers: list[Callable[[], Composed]] = [partial(composer.single, unit.name) for unit in wanted]
     groups = [unit.name for unit in wanted if unit.is_group]
-    return makers + [partial(composer.pinned, name, device) for name in groups for device in ("gpu", "cpu", "gpu", "cpu")]
+    return makers + [
+        partial(composer.pinned, name, device) for name in groups for device in ("gpu", "cpu", "gpu", "cpu")
+    ]
 
 
 def _row(split: str, text: str, made: Composed, registry: ToolRegistry) -> Row:

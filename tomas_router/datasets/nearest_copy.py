@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from tomas_router.datasets.rows import Row
 
@@ -42,7 +43,7 @@ def _best(terms: list[str], weight: dict[str, float], postings: dict[str, list[t
 
 def _terms(text: str) -> list[str]:
     words = WORD.findall(text.lower())
-    return words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    return words + [f"{a} {b}" for a, b in pairwise(words)]
 
 
 def _plan(row: Row) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tomas_router.datasets.entities import SLOT, Fillers, parse_fillers
+from tomas_router.datasets.pick import pick
 
 FOLDER = Path(__file__).parent
 
@@ -25,7 +26,7 @@ class NoToolRequests:
 
     def draw(self, rng: np.random.Generator, held_out: bool) -> str:
         """One request."""
-        text = str(rng.choice(self.held_out if held_out else self.seen))
+        text = pick(rng, self.held_out if held_out else self.seen)
         first = ""
         while match := SLOT.search(text):
             slot = match.group(1)

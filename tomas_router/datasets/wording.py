@@ -24,9 +24,15 @@ def command(text: str) -> str | None:
     """The request as a clause without full stop, or None when it is no single command."""
     body = text.removesuffix(".")
     first = re.match(r"[\w-]+", body)
-    if not first or first.group().lower() not in words.IMPERATIVES or re.search(r"[.?!:;] |\?$|!$|[:;]", body):
+    if not first or first.group().lower() not in imperatives() or re.search(r"[.?!:;] |\?$|!$|[:;]", body):
         return None
     return body[0].lower() + body[1:] if not body.startswith("OCR") else body
+
+
+@cache
+def imperatives() -> frozenset[str]:
+    """First words of requests that are commands, so that they can be joined and made polite."""
+    return frozenset((Path(__file__).parent / "imperatives.txt").read_text(encoding="utf-8").split())
 
 
 @cache
@@ -58,7 +64,9 @@ def dress(text: str, rng: np.random.Generator, held_out: bool) -> str:
 
 def typo(text: str, rng: np.random.Generator) -> str:
     """Swaps, drops or doubles one letter inside a word."""
-    places = [i for i in range(1, len(text) - 2) if text[i].isalpha() and text[i - 1].isalpha() and text[i + 1].isalpha()]
+    places = [
+        i for i in range(1, len(text) - 2) if text[i].isalpha() and text[i - 1].isalpha() and text[i + 1].isalpha()
+    ]
     if not places:
         return text
     i = int(rng.choice(places))

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tomas_router.datasets.phrasings.bank import Phrases, ToolPhrases, load_bank, load_phrases
+from tomas_router.datasets.phrasings.bank import ToolPhrases, load_bank
 
-__all__ = ["Phrases", "ToolPhrases", "load_bank", "load_phrases"]
+__all__ = ["ToolPhrases", "load_bank"]

@@ -17,9 +17,9 @@ line    meaning
 ``#``   a comment
 ======  ===================================================================================================
 
-Slots in braces are filled by ``tomas_router.datasets.entities``. Most media slots imply the size bucket by their wording:
-``{audio} {song} {image} {images} {video} {scan} {pdf} {doc} {form} {invoice} {text} {texts} {docs} {writing} {table}
-{sheet} {files} {archive} {code} {query} {picture} {topicmusic} {thing} {number}``. Plain slots imply none:
+Slots in braces are filled by ``tomas_router.datasets.entities``. Most media slots imply the size bucket by
+their wording: ``{audio} {song} {image} {images} {video} {scan} {pdf} {doc} {form} {invoice} {text} {texts} {docs}
+{writing} {table} {sheet} {files} {archive} {code} {query} {picture} {topicmusic} {thing} {number}``. Plain slots imply none:
 ``{person} {lang} {topic} {place} {place2} {company} {time} {channel} {phone} {url} {address}``. Example::
 
     @transcription
@@ -29,7 +29,7 @@ Slots in braces are filled by ``tomas_router.datasets.entities``. Most media slo
     + transcribe it
     - write out what is being said in it
 
-What a unit consumes and produces is the registry's ``input_types`` and ``output_types``; ``composer`` checks them.
+What a unit consumes and produces is the registry's ``input_types`` and ``output_types``, refined by ``flow``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from pathlib import Path
 DOMAINS = ("speech", "image", "video", "documents", "text", "data", "search", "messaging", "files", "code")
 
 FORMS = {
-    ">": "asks", "=": "held_out_asks", "+": "followups", "-": "held_out_followups", "&": "fan_ins", "%": "held_out_fan_ins",
+    ">": "asks", "=": "held_out_asks", "+": "followups", "-": "held_out_followups", "&": "fan_ins",
+    "%": "held_out_fan_ins",
 }  # fmt: skip
 
 
@@ -87,11 +88,3 @@ def _read(line: str, place: str, domain: str, unit: ToolPhrases | None, units: d
         raise ValueError(f"{place}: expected a unit or a line that begins with one of {' '.join(FORMS)}, got {line!r}")
     name = text if mark in "@*" else line
     return units.setdefault(name, ToolPhrases(name, is_group=mark == "@", unseen=mark == "*", domain=domain))
-
-
-Phrases = ToolPhrases
-
-
-def load_phrases() -> list[ToolPhrases]:
-    """All units in bank order."""
-    return list(load_bank().values())
