@@ -17,9 +17,9 @@ line    meaning
 ``#``   a comment
 ======  ===================================================================================================
 
-Slots in braces are filled by ``tomas_router.datasets.entities``. Most media slots imply the size bucket by
-their wording: ``{audio} {song} {image} {images} {video} {scan} {pdf} {doc} {form} {invoice} {text} {texts} {docs}
-{writing} {table} {sheet} {files} {archive} {code} {query} {picture} {topicmusic} {thing} {number}``. Plain slots imply none:
+Slots in braces are filled by ``tomas_router.datasets.entities``. Most media slots imply the size bucket by their
+wording: ``{audio} {song} {image} {images} {video} {scan} {pdf} {doc} {form} {invoice} {text} {texts} {docs} {writing}
+{table} {sheet} {files} {archive} {code} {query} {picture} {topicmusic} {thing} {number}``. Plain slots imply none:
 ``{person} {lang} {topic} {place} {place2} {company} {time} {channel} {phone} {url} {address}``. Example::
 
     @transcription
