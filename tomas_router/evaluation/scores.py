@@ -50,7 +50,7 @@ class Answer:
     """What a planner or a baseline said to one row."""
 
     shape: PlanShape
-    needs_tool: bool
+    needs_tool: bool | None  # None = said nothing usable, which is wrong either way
     sizes: tuple[str, ...] = ()  # one a step; empty for who does not say
 
 
@@ -59,8 +59,8 @@ def baseline_answer(shape: PlanShape) -> Answer:
     return Answer(shape, bool(shape.tools))
 
 
-FAILED = Answer(NO_PLAN, needs_tool=False)
-"""Stands for a row without any usable answer; it scores 0 wherever a tool was expected."""
+FAILED = Answer(NO_PLAN, needs_tool=None)
+"""Stands for a row without any usable answer; it scores 0 everywhere."""
 
 
 def score(source: EvalSource, rows: Sequence[Row], answers: Sequence[Answer]) -> Tallies:

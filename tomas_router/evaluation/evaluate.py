@@ -1,0 +1,93 @@
+"""``tomas eval``: measures a model on labelled files, beside trivial baselines, and writes a report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tomas_router.evaluation.asking import Settings
+from tomas_router.evaluation.judge import judge
+from tomas_router.evaluation.minilm import installed_minilm
+from tomas_router.evaluation.planner_router import open_model
+from tomas_router.evaluation.report import Report
+from tomas_router.evaluation.router import MakeRouter
+from tomas_router.evaluation.sources import EvalSource, load_source
+from tomas_router.shipped import instructions_path
+
+
+def run(
+    make_router: MakeRouter, sources: Sequence[EvalSource], *, split: str, settings: Settings, command: str = ""
+) -> Report:
+    """Scores a planner on every source.
+
+    Args:
+        make_router: Opens the planner on a source's registry.
+        sources: What to score on.
+        split: Which split the sources were read at; written into the report.
+        settings: Seed, baselines and progress.
+        command: How to get this report again; written into it.
+    """
+    report = Report(make_router.name, split, settings.seed, command)
+    for source in sources:
+        router = make_router(source.registry, source.profiling)
+        report.sources.append(judge(source, router, settings))
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns an exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(arguments)
+    paths = args.data or [instructions_path(args.split)]
+    sources = [load_source(path, args.split, args.registry, args.profiling, args.limit) for path in paths]
+    encoder = None if args.no_baselines or args.no_minilm else installed_minilm()
+    make_router = open_model(args.model)
+    settings = Settings(
+        seed=args.seed,
+        baselines=not args.no_baselines,
+        encoders=() if encoder is None else (encoder,),
+        progress=_progress,
+    )
+    report = run(make_router, sources, split=args.split, settings=settings, command=_command(arguments))
+    report.show(Console())
+    if args.out is not None:
+        report.save(args.out)
+        Console(stderr=True).print(f"wrote {args.out / 'report.json'} and {args.out / 'report.md'}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tomas eval", description=__doc__)
+    parser.add_argument("--model", type=Path, help="directory of an exported model; default: the packaged one")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", help="NAME.jsonl files; default: the shipped instructions of the split"
+    )
+    parser.add_argument("--split", default="val", help="only rows of this split are scored (default: val)")
+    parser.add_argument("--registry", type=Path, help="tools.json for all files; default: found beside each")
+    parser.add_argument("--profiling", type=Path, help="profiling.csv for all files; default: shipped, for our own")
+    parser.add_argument("--limit", type=int, help="score only the first N rows of each file")
+    parser.add_argument("--out", type=Path, help="folder for report.json and report.md")
+    parser.add_argument("--seed", type=int, default=0, help="of curves and intervals")
+    parser.add_argument("--no-baselines", action="store_true", help="score the model alone")
+    parser.add_argument("--no-minilm", action="store_true", help="leave out MiniLM where it is installed; it is slow")
+    return parser
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return shlex.join(["tomas", "eval", *arguments])
+
+
+def _progress(items: Iterable[object], text: str, total: int) -> Iterator[object]:
+    """A bar on stderr that vanishes when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(text, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
