@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class ToolAwareEmbedding(nn.Module):
@@ -36,10 +37,18 @@ class ToolSetAttention(nn.Module):
         self.attention = nn.MultiheadAttention(d_model, num_heads, batch_first=True)
 
     def forward(self, tools_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """(B, N, D) and mask (True = candidate) to (B, N, D); every request needs at least one candidate."""
-        normed = self.norm(tools_BND)
-        mixed, _ = self.attention(normed, normed, normed, key_padding_mask=~mask_BN, need_weights=False)
-        return tools_BND + mixed
+        """(B, N, D) and mask (True = candidate) to (B, N, D); every request needs at least one candidate.
+
+        Uses the parameters of ``nn.MultiheadAttention`` directly: its own forward bakes traced sizes into ONNX graphs.
+        """
+        layer = self.attention
+        packed = F.linear(self.norm(tools_BND), layer.in_proj_weight, layer.in_proj_bias)
+        # (B, N, 3 D) -> three times (B, heads, N, D / heads)
+        query, key, value = (x.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for x in packed.chunk(3, dim=-1))
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        weights = scores.masked_fill(~mask_BN[:, None, None, :], -1e9).softmax(-1)
+        mixed_BND: Tensor = layer.out_proj((weights @ value).transpose(1, 2).flatten(-2))
+        return tools_BND + mixed_BND
 
 
 class ToolSetEncoder(nn.Module):

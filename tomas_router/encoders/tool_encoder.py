@@ -61,12 +61,17 @@ class TextToolEncoder(nn.Module):
 
     def forward(self, hidden_NLD: Tensor, mask_NL: Tensor) -> Tensor:
         """Hidden states of the text to v_tool (N, E): mean over real tokens beside the last real token."""
+        vectors: Tensor = self.project(self.pool(hidden_NLD, mask_NL))
+        return vectors
+
+    @staticmethod
+    def pool(hidden_NLD: Tensor, mask_NL: Tensor) -> Tensor:
+        """(N, 2 D): mean over real tokens, and the last real token."""
         weight_NL1 = mask_NL.to(hidden_NLD.dtype).unsqueeze(-1)
         mean_ND = (hidden_NLD * weight_NL1).sum(1) / weight_NL1.sum(1).clamp(min=1.0)
         last_N = mask_NL.sum(1).long().clamp(min=1) - 1
         last_ND = hidden_NLD[torch.arange(hidden_NLD.shape[0], device=last_N.device), last_N]
-        vectors: Tensor = self.project(torch.cat([mean_ND, last_ND], dim=-1))
-        return vectors
+        return torch.cat([mean_ND, last_ND], dim=-1)
 
 
 class EmbeddingCache:

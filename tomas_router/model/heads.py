@@ -42,7 +42,9 @@ class ToolClassifier(nn.Module):
         self.query_norm = nn.LayerNorm(d_key)
         self.key_norm = nn.LayerNorm(d_key)
         self.end_Q = nn.Parameter(torch.randn(d_key) * 0.02)
+        self.end_bias = nn.Parameter(torch.zeros(()))
         self.scale = nn.Parameter(torch.tensor(d_key**-0.5))
+        self.prior_weight = nn.Parameter(torch.tensor(0.5))
 
     def base_key(self, v_toolaware: Tensor) -> Tensor:
         """(..., D) to keys (..., Q), independent of the other candidates."""
@@ -60,11 +62,15 @@ class ToolClassifier(nn.Module):
         query: Tensor = self.query_norm(self.slot_query(slot_BKD) + request_BQ.unsqueeze(1))
         return query
 
-    def forward(self, query_BKQ: Tensor, key_BNQ: Tensor) -> Tensor:
-        """Logits (B, K, N + 1); the last is END."""
-        tools = torch.einsum("bkq,bnq->bkn", query_BKQ, self.key_norm(key_BNQ))
-        end = torch.einsum("bkq,q->bk", query_BKQ, self.key_norm(self.end_Q)).unsqueeze(-1)
-        return torch.cat([tools, end], dim=-1) * self.scale
+    def forward(self, query_BKQ: Tensor, key_BNQ: Tensor, prior_BN: Tensor) -> Tensor:
+        """Logits (B, K, N + 1); the last is END.
+
+        ``prior_BN`` is the retrieval similarity of request and tool: it carries the words they share, so that the
+        pointer only has to learn what words do not say.
+        """
+        tools = torch.einsum("bkq,bnq->bkn", query_BKQ, self.key_norm(key_BNQ)) * self.scale
+        end = torch.einsum("bkq,q->bk", query_BKQ, self.key_norm(self.end_Q)) * self.scale + self.end_bias
+        return torch.cat([tools + self.prior_weight * prior_BN.unsqueeze(1), end.unsqueeze(-1)], dim=-1)
 
 
 class DependencyHead(nn.Module):

@@ -23,6 +23,7 @@ from tomas_router.model.context_projector import ContextProjector, VirtualTokenN
 from tomas_router.model.heads import DependencyHead, ResourceRegressor, TokenGate, ToolClassifier
 
 LINKS = ("dataflow", "order")
+RETRIEVAL_SCALE = 20.0
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class TOMASLLMModel(nn.Module):
         """Teacher forcing: one pass over [curve, task, plan] of every request."""
         size = batch.task_ids_BS.shape[0]
         v_temporal_BE, virtual_BVD = self.curve_context(batch.series_BGT4, batch.log_horizon_B1)
-        hidden_BTD = self._sequence_hidden(tools, batch, virtual_BVD)
+        hidden_BTD = self.sequence_hidden(tools, batch, virtual_BVD)
 
         rows_B = torch.arange(size, device=hidden_BTD.device)
         task_start = self.config.temporal.virtual_tokens
@@ -193,9 +194,11 @@ class TOMASLLMModel(nn.Module):
         slot_BKD = hidden_BTD[rows_B[:, None], batch.slot_pos_BK1]
         step_BKD = hidden_BTD[rows_B[:, None], batch.step_pos_BK]
 
+        prior_BN = self.retrieval_logits(tools, batch)
         logits = self.classifier(
             self.classifier.query(slot_BKD, task_BD, v_temporal_BE),
             self.candidate_keys(tools, batch.prefix_mask_BN),
+            prior_BN,
         )
         allowed = nn.functional.pad(batch.candidate_mask_BN, (0, 1), value=True).unsqueeze(1)
         size_logits = self.resource.size_logits(step_BKD)
@@ -213,12 +216,15 @@ class TOMASLLMModel(nn.Module):
             size_logits_BK3=size_logits,
             targets_BK5=self.resource(step_BKD, chosen_BKD, curve_BKE, size_probs),
             depends_BKK=self.dependency(step_BKD),
-            retrieval_logits_BN=20.0
-            * self.retrieval_vector(batch.task_ids_BS, batch.task_mask_BS)
-            @ tools.retrieval_NE.T,
+            retrieval_logits_BN=prior_BN,
         )
 
-    def _sequence_hidden(self, tools: EncodedTools, batch: TeacherForcing, virtual_BVD: Tensor) -> Tensor:
+    def retrieval_logits(self, tools: EncodedTools, batch: TeacherForcing) -> Tensor:
+        """Similarity (B, N) of requests and tools as bags of words, times ``RETRIEVAL_SCALE``."""
+        return RETRIEVAL_SCALE * self.retrieval_vector(batch.task_ids_BS, batch.task_mask_BS) @ tools.retrieval_NE.T
+
+    def sequence_hidden(self, tools: EncodedTools, batch: TeacherForcing, virtual_BVD: Tensor) -> Tensor:
+        """Hidden states (B, T, D) of the laid-out sequences behind the tool prefix."""
         size = batch.task_ids_BS.shape[0]
         special_B4D = self.special.weight.unsqueeze(0).repeat(size, 1, 1)
         special_B4D = torch.cat(

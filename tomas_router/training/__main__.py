@@ -12,6 +12,7 @@ from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.calibrate import calibrate
 from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
+from tomas_router.training.tokenizer_source import tokenizer_for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,12 +50,14 @@ def configure(args: argparse.Namespace) -> RunConfig:
 
 def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
     """A trainer at the start of the run, from a backbone or from ``--init``."""
-    tokenizer = Path(config.model.backbone.source) / "tokenizer.json"
     if args.init:
         start = load_checkpoint(args.init, args.device)
         return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, args.device)
     model = TOMASLLMModel.from_config(config.model).to(args.device)
-    return Trainer(model, config, tokenizer, fit_statistics(config), args.out, args.device)
+    tokenizer = tokenizer_for(config.model.backbone, args.out)
+    trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, args.device)
+    trainer.initialise_heads()
+    return trainer
 
 
 def main(argv: list[str] | None = None) -> int:

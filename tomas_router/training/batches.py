@@ -253,17 +253,23 @@ class BatchSampler:
         return mask
 
     def _prefix(self, candidates: NDArray[np.bool_], plans: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
-        """At most ``max_prefix`` candidates; retrieval is imperfect, so a needed tool is sometimes missing too."""
+        """At most ``max_prefix`` candidates, in training a random number of them: the others must be scored as well.
+
+        Retrieval is imperfect, so a needed tool is sometimes missing too.
+        """
         prefix = candidates.copy()
         priority = self.rng.random(candidates.shape[1])
         for group in np.array_split(np.arange(len(plans)), max(1, len(plans) // 16)):
             wanted = {t for b in group for t in plans[b] if self.rng.random() > 0.05}
+            limit = self.max_prefix
+            if self.augmentation.narrow_candidates and self.rng.random() < 0.5:
+                limit = int(self.rng.integers(4, self.max_prefix + 1))
             for b in group:
                 allowed = np.flatnonzero(candidates[b])
-                if len(allowed) > self.max_prefix:
+                if len(allowed) > limit:
                     score = priority[allowed] + np.array([t in wanted for t in allowed])
                     prefix[b] = False
-                    prefix[b, allowed[np.argsort(-score)[: self.max_prefix]]] = True
+                    prefix[b, allowed[np.argsort(-score)[:limit]]] = True
         return prefix
 
     def _text(self, source: Source, name: str) -> tuple[str, str]:

@@ -107,7 +107,11 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
     state = load_file(weights, device=device)
     if not data["tied"]:
         state |= load_file(directory / "lm_head.safetensors", device=device)
-    model.load_state_dict(state, strict=False)
+    missing = [k for k in model.load_state_dict(state, strict=False).missing_keys if k != "backbone.lm.lm_head.weight"]
+    if missing:
+        raise UntrainedModelError(
+            f"{weights} lacks {len(missing)} tensors, first {missing[0]}; it is from another version"
+        )
     model.backbone.lm.tie_weights()
     statistics = Statistics.from_json(json.loads((directory / "statistics.json").read_text()))
     tokenizer_path = directory / "tokenizer.json"

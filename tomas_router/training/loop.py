@@ -34,6 +34,7 @@ from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.losses import plan_losses, total
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, to_tensors
+from tomas_router.training.whitening import standardise_inputs
 
 LOG_EVERY = 10
 
@@ -114,6 +115,35 @@ class Trainer:
         nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
         self.optimizer.step()
         return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    @torch.no_grad()
+    def initialise_heads(self, batches: int = 2) -> None:
+        """Standardises what the fresh projections of tool texts and plan slots see (``whitening``)."""
+        self.model.eval()
+        texts, slots, tasks = [], [], []
+        model, start = self.model, self.config.model.temporal.virtual_tokens
+        for _ in range(batches):
+            tensors, forcing, targets = to_tensors(
+                self.sampler.draw(),
+                self.tokenizer,
+                self.statistics.rows,
+                self.statistics.curves,
+                self.limits,
+                self.device,
+            )
+            hidden = model.tool_text_hidden(tensors.ids_NL, tensors.mask_NL)
+            texts.append(model.tools.text.pool(hidden, tensors.mask_NL))
+            tools = model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
+            _, virtual = model.curve_context(forcing.series_BGT4, forcing.log_horizon_B1)
+            sequence = model.sequence_hidden(tools, forcing, virtual)
+            used = targets.tool_BK1 >= 0
+            rows = torch.arange(len(sequence), device=sequence.device)[:, None]
+            slots.append(sequence[rows, forcing.slot_pos_BK1][used])
+            task = sequence[:, start : start + forcing.task_ids_BS.shape[1]]
+            tasks.append(model.task_pool(task, forcing.task_mask_BS))
+        standardise_inputs(model.tools.text.project, torch.cat(texts))
+        standardise_inputs(model.classifier.slot_query, torch.cat(slots))
+        standardise_inputs(model.classifier.task_query, torch.cat(tasks))
 
     def losses(self, batch: Batch, explain: bool) -> dict[str, Tensor]:
         """Every loss of a batch."""

@@ -74,8 +74,9 @@ def _usable(row: Row, registry: ToolRegistry) -> bool:
 
 
 def load_sources(names: list[str], directories: tuple[str, ...], split: str) -> dict[str, Source]:
-    """Every named source, empty ones left out."""
+    """Every named source, empty ones left out; without directories only the shipped data."""
     own = load_own(split)
+    names = [name for name in names if name == OWN or directories]
     sources = {
         name: own if name == OWN else load_directory_source(name, directories, split, own.registry) for name in names
     }

@@ -1,0 +1,1 @@
+"""What runs the trained network: ONNX Runtime for users, torch for training and parity checks."""

@@ -1,0 +1,254 @@
+"""The request path of every engine: which piece runs when, in numpy.
+
+A subclass only says how each network piece is computed. Sequence: ``[curve V][task S][<TOOL_PLAN>][<TOOL_ID>]``, then
+``[tool][<RESOURCE_CFG>][<TOOL_ID>]`` a step; the tool prefix is at position 0, everything else counts from 1.
+
+P prefix tools, S task tokens, V virtual tokens, T tokens of a pass, D width, N tools, Q key width, K steps so far,
+Y layers, H key/value heads, C head width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomas_router.engines.preparation import Preparation
+from tomas_router.features.special_tokens import EXPLANATION_CUE, RESOURCE_CFG, SPECIAL_TOKENS, TOOL_ID, TOOL_PLAN
+from tomas_router.planner.engine import (
+    Calibration,
+    CurveWindow,
+    Float,
+    Int,
+    Opening,
+    StepOutcome,
+    ToolBatch,
+    ToolEncodings,
+)
+from tomas_router.schema.profiling import ProfilingTable
+from tomas_router.schema.registry import ToolSpec
+
+LINKS = ("dataflow", "order")
+RETRIEVAL_SCALE = 20.0
+MIN_EXPLANATION_TOKENS = 8
+SENTENCE_END = (".", "!", "?")
+
+
+@dataclass(frozen=True)
+class SmallTensors:
+    """Parameters that are read directly, without a graph."""
+
+    special_4D: Float
+    links_2D: Float
+    tool_token_gain_D: Float
+    prior_weight: float
+    retrieval_weight_W: Float  # exp of the learned log weight of every vocabulary entry
+    retrieval_projection_ED: Float
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of one request so far, one (1, H, P, C) pair a layer, in the engine's own array type."""
+
+    layers: tuple[Any, ...]
+    prefix_length: int
+    next_position: int
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything a branch of a plan has seen; never mutated."""
+
+    cache: Cache
+    tools: ToolEncodings
+    shortlist: Int
+    short_keys_PQ: Float
+    prior_N: Float
+    request_Q: Float
+    v_temporal_E: Float
+    steps_KD: Float
+
+
+@dataclass(frozen=True)
+class OpenHeads:
+    """Read after the task."""
+
+    gate_logit: float
+    request_Q: Float
+    query_Q: Float  # already multiplied by the classifier's scale
+    end_logit: float
+
+
+@dataclass(frozen=True)
+class StepHeads:
+    """Read after a chosen tool."""
+
+    query_Q: Float
+    end_logit: float
+    size_logits_3: Float
+    targets_5: Float  # scaled
+    depends_K: Float  # the last entry, a step on itself, means nothing
+
+
+class EngineCore(ABC):
+    """Implements ``planner.engine.RoutingEngine`` on top of the pieces below."""
+
+    name: str
+    fingerprint: str
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        small: SmallTensors,
+        calibration: Calibration,
+        max_prefix_tools: int,
+        virtual_tokens: int,
+    ) -> None:
+        self.preparation, self.small, self.calibration = preparation, small, calibration
+        self.max_prefix_tools, self.virtual_tokens = max_prefix_tools, virtual_tokens
+
+    # ---- pieces of the network --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
+        """Tool texts and rows to vectors, normalised classifier keys, retrieval vectors and prefix keys/values."""
+
+    @abstractmethod
+    def _embed(self, token_ids_S: NDArray[np.int64]) -> Float:
+        """(S,) to (S, D)."""
+
+    @abstractmethod
+    def _context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
+        """v_temporal (E,) and virtual tokens (V, D)."""
+
+    @abstractmethod
+    def _short_keys(self, v_toolaware_PD: Float) -> Float:
+        """Normalised classifier keys (P, Q) of the shortlist after set attention."""
+
+    @abstractmethod
+    def _run(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+        """Hidden states (T, D) of new tokens behind a cache, and the longer cache."""
+
+    @abstractmethod
+    def _open_heads(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads: ...
+
+    @abstractmethod
+    def _step_heads(
+        self, steps_KD: Float, slot_D: Float, request_Q: Float, v_toolaware_D: Float, v_temporal_E: Float
+    ) -> StepHeads: ...
+
+    @abstractmethod
+    def _text_heads(self, hidden_D: Float) -> tuple[float, int]:
+        """Gate logit and the most likely next token."""
+
+    # ---- RoutingEngine ----------------------------------------------------------------------------------------
+
+    def prepare_tools(self, tools: Sequence[ToolSpec], profiling: ProfilingTable | None) -> ToolBatch:
+        """See ``RoutingEngine``."""
+        return self.preparation.tools(tools, profiling)
+
+    def retrieval_vector(self, instruction: str) -> Float:
+        """A bag of weighted token embeddings on the unit sphere."""
+        ids = self.preparation.task(instruction)
+        weight_S1 = self.small.retrieval_weight_W[ids][:, None]
+        pooled_D = (self._embed(ids) * weight_S1).sum(0) / max(float(weight_S1.sum()), 1e-6)
+        vector_E = self.small.retrieval_projection_ED @ pooled_D
+        unit: Float = (vector_E / max(float(np.linalg.norm(vector_E)), 1e-12)).astype(np.float32)
+        return unit
+
+    def open(self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str) -> Opening:
+        """See ``RoutingEngine``."""
+        task_ids = self.preparation.task(instruction)
+        v_temporal_E, virtual_VD = self._context(*self.preparation.window(window))
+        plan_token = self.small.special_4D[SPECIAL_TOKENS.index(TOOL_PLAN)] + self.small.links_2D[LINKS.index(links)]
+        embeds_TD = np.concatenate(
+            [virtual_VD, self._embed(task_ids), plan_token[None], self._special(TOOL_ID)[None]], dtype=np.float32
+        )
+        hidden_TD, cache = self._run(embeds_TD, self._prefix(tools, shortlist))
+        task_SD = hidden_TD[self.virtual_tokens : self.virtual_tokens + len(task_ids)]
+        heads = self._open_heads(task_SD, hidden_TD[-1], v_temporal_E)
+        state = State(
+            cache=cache,
+            tools=tools,
+            shortlist=shortlist,
+            short_keys_PQ=self._short_keys(tools.v_toolaware_ND[shortlist]),
+            prior_N=self._prior(tools, instruction),
+            request_Q=heads.request_Q,
+            v_temporal_E=v_temporal_E,
+            steps_KD=np.zeros((0, hidden_TD.shape[1]), dtype=np.float32),
+        )
+        return Opening(state, heads.gate_logit, self._tool_logits(state, heads.query_Q, heads.end_logit))
+
+    def step(self, state: State, tool_index: int) -> StepOutcome:
+        """See ``RoutingEngine``."""
+        v_toolaware_D = state.tools.v_toolaware_ND[tool_index]
+        embeds_3D = np.stack([self._tool_token(v_toolaware_D), self._special(RESOURCE_CFG), self._special(TOOL_ID)])
+        hidden_3D, cache = self._run(embeds_3D.astype(np.float32), state.cache)
+        steps_KD = np.concatenate([state.steps_KD, hidden_3D[1:2]])
+        heads = self._step_heads(steps_KD, hidden_3D[2], state.request_Q, v_toolaware_D, state.v_temporal_E)
+        after = State(
+            cache, state.tools, state.shortlist, state.short_keys_PQ, state.prior_N, state.request_Q,
+            state.v_temporal_E, steps_KD,
+        )  # fmt: skip
+        return StepOutcome(
+            state=after,
+            tool_logits=self._tool_logits(after, heads.query_Q, heads.end_logit),
+            size_logits=heads.size_logits_3,
+            resources=self.preparation.rows.inverse_targets(heads.targets_5),
+            depends_logits=heads.depends_K[:-1],
+        )
+
+    def explain(self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int) -> Iterator[str]:
+        """Greedy text after the cue, until the gate says that the plan should begin or a sentence ends late."""
+        retrieval = tools.retrieval_ND @ self.retrieval_vector(instruction)
+        shortlist = np.sort(np.argsort(-retrieval)[: self.max_prefix_tools])
+        _, virtual_VD = self._context(*self.preparation.window(window))
+        cue = np.array(self.preparation.tokenizer.encode(EXPLANATION_CUE), dtype=np.int64)
+        embeds = np.concatenate(
+            [virtual_VD, self._embed(self.preparation.task(instruction)), self._embed(cue)], dtype=np.float32
+        )
+        cache = self._prefix(tools, shortlist)
+        for count in range(max_tokens):
+            hidden, cache = self._run(embeds, cache)
+            gate, token = self._text_heads(hidden[-1])
+            if count >= MIN_EXPLANATION_TOKENS and gate > self.calibration.gate_threshold:
+                return
+            yield self.preparation.tokenizer.decode([token])
+            embeds = self._embed(np.array([token], dtype=np.int64))
+
+    # ---- shared arithmetic ------------------------------------------------------------------------------------
+
+    def _prefix(self, tools: ToolEncodings, shortlist: Int) -> Cache:
+        """The shortlist's keys and values as a cache of P tokens, all at position 0."""
+        keys = np.ascontiguousarray(tools.prefix_keys[shortlist].transpose(1, 2, 0, 3))  # (Y, H, P, C)
+        values = np.ascontiguousarray(tools.prefix_values[shortlist].transpose(1, 2, 0, 3))
+        layers = tuple(self._layer(k[None], v[None]) for k, v in zip(keys, values, strict=True))
+        return Cache(layers, len(shortlist), 1)
+
+    def _layer(self, keys_1HPC: Float, values_1HPC: Float) -> Any:
+        """One layer of a cache in the engine's own form."""
+        return keys_1HPC, values_1HPC
+
+    def _prior(self, tools: ToolEncodings, instruction: str) -> Float:
+        similarity_N = tools.retrieval_ND @ self.retrieval_vector(instruction)
+        prior: Float = (self.small.prior_weight * RETRIEVAL_SCALE * similarity_N).astype(np.float32)
+        return prior
+
+    def _tool_logits(self, state: State, query_Q: Float, end_logit: float) -> Float:
+        logits_N = state.tools.key_ND @ query_Q
+        logits_N[state.shortlist] = state.short_keys_PQ @ query_Q
+        return np.append(logits_N + state.prior_N, np.float32(end_logit)).astype(np.float32)
+
+    def _special(self, token: str) -> Float:
+        vector: Float = self.small.special_4D[SPECIAL_TOKENS.index(token)]
+        return vector
+
+    def _tool_token(self, v_toolaware_D: Float) -> Float:
+        """As ``model.context_projector.VirtualTokenNorm``."""
+        rms = np.sqrt(np.mean(np.square(v_toolaware_D)) + 1e-6)
+        token: Float = v_toolaware_D / rms * self.small.tool_token_gain_D
+        return token

@@ -1,0 +1,197 @@
+"""Runs a checkpoint in torch: the reference that exported graphs are compared with, and evaluation while training."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tomas_router.engines.core import Cache, EngineCore, OpenHeads, SmallTensors, StepHeads
+from tomas_router.engines.preparation import Preparation
+from tomas_router.model.backbone import PrefixCache
+from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.planner.engine import Float, ToolBatch, ToolEncodings
+from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
+
+
+class TorchEngine(EngineCore):
+    """The network of a checkpoint, in evaluation mode, on any device."""
+
+    name = "torch"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        config = checkpoint.config
+        super().__init__(
+            preparation_of(checkpoint),
+            small_tensors(checkpoint.model),
+            checkpoint.statistics.calibration,
+            config.max_prefix_tools,
+            config.temporal.virtual_tokens,
+        )
+        self.model = checkpoint.model.eval()
+        self.device = next(self.model.parameters()).device
+        self.fingerprint = _fingerprint(checkpoint.model)
+
+    @classmethod
+    def load(cls, directory: str | Path, device: str = "cpu") -> TorchEngine:
+        """Reads a checkpoint directory.
+
+        Raises:
+            UntrainedModelError: The directory holds no trained heads.
+        """
+        return cls(load_checkpoint(directory, device))
+
+    @torch.no_grad()
+    def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
+        """See ``RoutingEngine``."""
+        encoded = self.model.encode_tools(
+            self._in(batch.token_ids_NL),
+            self._in(batch.token_mask_NL),
+            self._in(batch.rows_NR6),
+            self._in(batch.row_mask_NR),
+        )
+        return ToolEncodings(
+            _out(encoded.v_toolaware_ND),
+            _out(self.model.classifier.key_norm(encoded.key_NQ)),
+            _out(encoded.retrieval_NE),
+            _out(encoded.prefix.keys[:, :, :, 0]),
+            _out(encoded.prefix.values[:, :, :, 0]),
+        )
+
+    @torch.no_grad()
+    def _embed(self, token_ids_S: NDArray[np.int64]) -> Float:
+        return _out(self.model.backbone.embed(self._in(token_ids_S)))
+
+    @torch.no_grad()
+    def _context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
+        vector, virtual = self.model.curve_context(self._in(series_GT4)[None], self._in(log_horizon_1)[None])
+        return _out(vector[0]), _out(virtual[0])
+
+    @torch.no_grad()
+    def _short_keys(self, v_toolaware_PD: Float) -> Float:
+        tools_1PD = self._in(v_toolaware_PD)[None]
+        mask_1P = torch.ones(tools_1PD.shape[:2], dtype=torch.bool, device=self.device)
+        classifier = self.model.classifier
+        keys = classifier.base_key(tools_1PD) + classifier.set_delta(self.model.tools(tools_1PD, mask_1P))
+        return _out(classifier.key_norm(keys)[0])
+
+    @torch.no_grad()
+    def _run(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+        keys = torch.stack([k for k, _ in cache.layers], dim=1)
+        values = torch.stack([v for _, v in cache.layers], dim=1)
+        length, past = len(embeds_TD), keys.shape[3]
+        mask = torch.ones(1, past + length, dtype=torch.bool, device=self.device)
+        positions = torch.arange(cache.next_position, cache.next_position + length, device=self.device)[None]
+        hidden, longer = self.model.backbone(
+            self._in(embeds_TD)[None], mask, positions, PrefixCache(keys, values), want_cache=True
+        )
+        assert longer is not None
+        layers = tuple((longer.keys[:, y], longer.values[:, y]) for y in range(longer.keys.shape[1]))
+        return _out(hidden[0]), Cache(layers, cache.prefix_length, cache.next_position + length)
+
+    @torch.no_grad()
+    def _open_heads(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
+        heads = open_heads(self.model, self._in(task_SD), self._in(slot_D), self._in(v_temporal_E))
+        gate, request, query, end = (_out(t) for t in heads)
+        return OpenHeads(float(gate), request, query, float(end))
+
+    @torch.no_grad()
+    def _step_heads(
+        self, steps_KD: Float, slot_D: Float, request_Q: Float, v_toolaware_D: Float, v_temporal_E: Float
+    ) -> StepHeads:
+        heads = step_heads(
+            self.model,
+            self._in(steps_KD),
+            self._in(slot_D),
+            self._in(request_Q),
+            self._in(v_toolaware_D),
+            self._in(v_temporal_E),
+        )
+        query, end, size, targets, depends = (_out(t) for t in heads)
+        return StepHeads(query, float(end), size, targets, depends)
+
+    @torch.no_grad()
+    def _text_heads(self, hidden_D: Float) -> tuple[float, int]:
+        hidden = self._in(hidden_D)
+        return float(self.model.gate(hidden)), int(self.model.backbone.lm_logits(hidden).argmax())
+
+    def _layer(self, keys_1HPC: Float, values_1HPC: Float) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._in(keys_1HPC), self._in(values_1HPC)
+
+    def _in(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def open_heads(
+    model: TOMASLLMModel, task_SD: torch.Tensor, slot_D: torch.Tensor, v_temporal_E: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gate logit (), request part of the query (Q), scaled query (Q), END logit ()."""
+    classifier = model.classifier
+    pooled_D = model.task_pool(task_SD[None], torch.ones_like(task_SD[None, :, 0], dtype=torch.bool))[0]
+    request_Q = classifier.task_query(pooled_D) + classifier.curve_query(v_temporal_E)
+    query_Q, end = _query_and_end(model, slot_D, request_Q)
+    return model.gate(task_SD[-1]), request_Q, query_Q, end
+
+
+def step_heads(
+    model: TOMASLLMModel,
+    steps_KD: torch.Tensor,
+    slot_D: torch.Tensor,
+    request_Q: torch.Tensor,
+    v_toolaware_D: torch.Tensor,
+    v_temporal_E: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scaled query (Q), END logit (), size logits (3), scaled targets (5), dependency logits (K) of the last step."""
+    query_Q, end = _query_and_end(model, slot_D, request_Q)
+    size = model.resource.size_logits(steps_KD[-1])
+    targets = model.resource(steps_KD[-1], v_toolaware_D, v_temporal_E, size.softmax(-1))
+    return query_Q, end, size, targets, model.dependency(steps_KD[None])[0, -1]
+
+
+def _query_and_end(
+    model: TOMASLLMModel, slot_D: torch.Tensor, request_Q: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    classifier = model.classifier
+    query_Q = classifier.query_norm(classifier.slot_query(slot_D) + request_Q) * classifier.scale
+    return query_Q, (query_Q * classifier.key_norm(classifier.end_Q)).sum(-1) + classifier.end_bias
+
+
+def preparation_of(checkpoint: Checkpoint) -> Preparation:
+    """Tokenizer, scalers and limits of a checkpoint."""
+    config = checkpoint.config
+    return Preparation(
+        checkpoint.tokenizer,
+        checkpoint.statistics.rows,
+        checkpoint.statistics.curves,
+        config.max_task_tokens,
+        config.tool.max_tokens,
+        config.tool.max_rows,
+    )
+
+
+def small_tensors(model: TOMASLLMModel) -> SmallTensors:
+    """Parameters that the request path reads without a graph."""
+    return SmallTensors(
+        special_4D=_out(model.special.weight),
+        links_2D=_out(model.links.weight),
+        tool_token_gain_D=_out(model.tool_token_norm.gain),
+        prior_weight=float(model.classifier.prior_weight),
+        retrieval_weight_W=_out(model.retrieval.log_weight.weight[:, 0].exp()),
+        retrieval_projection_ED=_out(model.retrieval.project.weight),
+    )
+
+
+def _fingerprint(model: TOMASLLMModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return "torch-" + digest.hexdigest()[:16]
+
+
+def _out(tensor: torch.Tensor) -> Float:
+    array: Float = tensor.detach().float().cpu().numpy()
+    return array
