@@ -1,0 +1,228 @@
+"""The decision grammar as one state machine, in numpy, for every engine.
+
+gate {text, plan}; then tool after tool, closed by END. N tools, K steps so far; every logits array over tools has N + 1
+entries, the last of which is END. What comes out are proposals: which tools could do each step, how large its input is,
+what the network expects it to need, and which earlier steps it waits for. Nothing here knows of capacity or time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomas_router.planner.engine import Calibration, CurveWindow, Opening, RoutingEngine, StepOutcome, ToolEncodings
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+Links = Literal["dataflow", "order"]
+NoToolReason = Literal["not_needed", "no_match"]
+
+MAX_STEPS = 12
+ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How to read the network."""
+
+    num_steps: int | None = None
+    """Exactly so many steps: the gate, END and the confidence threshold have no say, because the caller has decided."""
+    candidates_N: Bool | None = None  # True = may be chosen; None = all
+    links: Links = "dataflow"
+    max_steps: int = MAX_STEPS
+    alternatives: int = ALTERNATIVES
+    """How many tools a step proposes, the chosen one included."""
+    beam_width: int = 1
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """A tool that could do a step."""
+
+    tool: int
+    confidence: float  # probability after calibration, END competing
+    margin: float  # logits below the best tool; 0 for the best
+
+
+@dataclass(frozen=True)
+class StepProposal:
+    """One step as the network sees it."""
+
+    choices: tuple[ToolChoice, ...]  # the first is the one that was fed back
+    size_logits: tuple[float, float, float]  # small, medium, large
+    resources: tuple[float, float, float, float, float]  # cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb, latency_ms
+    depends_on: tuple[int, ...]  # earlier steps
+
+    @property
+    def tool(self) -> int:
+        return self.choices[0].tool
+
+
+@dataclass(frozen=True)
+class RawPlan:
+    """Proposals in call order, or the reason why there are none."""
+
+    steps: tuple[StepProposal, ...]
+    no_tool: NoToolReason | None
+    gate_confidence: float  # probability that the request needs tools
+    log_probability: float  # of the tools chosen, END included where it was read
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
+class _Branch:
+    """A partial plan; engine states are immutable, so branches may share them."""
+
+    state: object
+    tool_logits: Float  # for the next slot
+    steps: tuple[StepProposal, ...]
+    log_probability: float
+
+
+def decode(
+    engine: RoutingEngine,
+    instruction: str,
+    tools: ToolEncodings,
+    shortlist: NDArray[np.int64],
+    window: CurveWindow,
+    options: DecodingOptions,
+) -> RawPlan:
+    """Runs the grammar once. With ``beam_width`` 1 the likeliest tool is taken at every slot.
+
+    Raises:
+        ValueError: ``candidates_N`` allows no tool, or ``num_steps`` is not in 1..``max_steps``.
+    """
+    _check(options)
+    opening = engine.open(instruction, tools, shortlist, window, options.links)
+    calibration = engine.calibration
+    gate_confidence = _sigmoid(float(opening.gate_logit) - calibration.gate_threshold)
+    forced = options.num_steps is not None
+    if not forced and opening.gate_logit <= calibration.gate_threshold:
+        return RawPlan((), "not_needed", gate_confidence, 0.0)
+    if not forced and _nothing_matches(opening, calibration, options):
+        return RawPlan((), "no_match", gate_confidence, 0.0)
+    best = _beam(engine, opening, options)
+    return RawPlan(best.steps, None, gate_confidence, best.log_probability)
+
+
+def tool_probabilities(tool_logits: Float, calibration: Calibration, candidates_N: Bool | None) -> Float:
+    """(N + 1,) calibrated probabilities over the candidates and END; 0 for all others."""
+    scaled = np.asarray(tool_logits, dtype=np.float64) / calibration.temperature
+    if candidates_N is not None:
+        scaled = np.where(np.append(candidates_N, True), scaled, -np.inf)
+    weights = np.exp(scaled - scaled.max())
+    probabilities: Float = weights / weights.sum()
+    return probabilities
+
+
+def _nothing_matches(opening: Opening, calibration: Calibration, options: DecodingOptions) -> bool:
+    probabilities = tool_probabilities(opening.tool_logits, calibration, options.candidates_N)
+    best = int(probabilities.argmax())
+    return best == len(probabilities) - 1 or float(probabilities[:-1].max()) < calibration.min_confidence
+
+
+def _beam(engine: RoutingEngine, opening: Opening, options: DecodingOptions) -> _Branch:
+    """The likeliest complete plan of those that the beam keeps; plans compare by log-probability a decision."""
+    limit = options.num_steps or options.max_steps
+    branches = [_Branch(opening.state, _as_float64(opening.tool_logits), (), 0.0)]
+    finished: list[_Branch] = []
+    for position in range(limit):
+        may_end = options.num_steps is None and position > 0
+        moves = [
+            move
+            for branch in branches
+            for move in _moves(branch, engine.calibration, options, may_end=may_end)
+        ]
+        moves.sort(key=lambda move: (-move[0], move[1]))
+        branches = []
+        for log_probability, tool, branch in moves[: options.beam_width]:
+            if tool < 0:
+                finished.append(_Branch(branch.state, branch.tool_logits, branch.steps, log_probability))
+            else:
+                branches.append(_take(engine, branch, tool, log_probability, options))
+        if not branches:
+            break
+    complete = finished + branches
+    return max(complete, key=lambda b: b.log_probability / (len(b.steps) + (b in finished)))
+
+
+def _moves(
+    branch: _Branch, calibration: Calibration, options: DecodingOptions, *, may_end: bool
+) -> list[tuple[float, int, _Branch]]:
+    """(log-probability of the plan so far, tool or -1 for END, branch) of the likeliest continuations."""
+    probabilities = tool_probabilities(branch.tool_logits, calibration, options.candidates_N)
+    if not may_end:
+        probabilities = np.append(probabilities[:-1] / max(float(probabilities[:-1].sum()), 1e-300), 0.0)
+    order = np.argsort(-probabilities, kind="stable")[: options.beam_width]
+    end = len(probabilities) - 1
+    return [
+        (branch.log_probability + math.log(max(float(probabilities[i]), 1e-300)), -1 if i == end else int(i), branch)
+        for i in order.tolist()
+        if probabilities[i] > 0 or not may_end
+    ]
+
+
+def _take(
+    engine: RoutingEngine, branch: _Branch, tool: int, log_probability: float, options: DecodingOptions
+) -> _Branch:
+    """Feeds a tool back and reads its step."""
+    outcome = engine.step(branch.state, tool)
+    step = StepProposal(
+        choices=_choices(branch.tool_logits, tool, engine.calibration, options),
+        size_logits=_three(outcome.size_logits),
+        resources=_five(outcome.resources),
+        depends_on=_depends_on(outcome, len(branch.steps), options.links, engine.calibration),
+    )
+    return _Branch(outcome.state, _as_float64(outcome.tool_logits), (*branch.steps, step), log_probability)
+
+
+def _choices(
+    tool_logits: Float, tool: int, calibration: Calibration, options: DecodingOptions
+) -> tuple[ToolChoice, ...]:
+    """The tool taken first, then the others by logit; margins are to the tool taken."""
+    probabilities = tool_probabilities(tool_logits, calibration, options.candidates_N)[:-1]
+    count = min(options.alternatives, len(probabilities))
+    top = np.argpartition(-probabilities, count - 1)[:count]
+    top = top[np.argsort(-probabilities[top], kind="stable")]
+    ranked = [tool, *(i for i in top.tolist() if i != tool and probabilities[i] > 0)][:count]
+    return tuple(
+        ToolChoice(i, float(probabilities[i]), float(tool_logits[tool] - tool_logits[i])) for i in ranked
+    )
+
+
+def _depends_on(outcome: StepOutcome, position: int, links: Links, calibration: Calibration) -> tuple[int, ...]:
+    """``order``: the step before. ``dataflow``: every earlier step that the network links above the threshold."""
+    if links == "order":
+        return (position - 1,) if position else ()
+    logits = np.asarray(outcome.depends_logits)
+    return tuple(np.flatnonzero(logits > calibration.depends_threshold).tolist())
+
+
+def _check(options: DecodingOptions) -> None:
+    if options.candidates_N is not None and not options.candidates_N.any():
+        raise ValueError("candidates must allow at least one tool, got none")
+    if options.num_steps is not None and not 1 <= options.num_steps <= options.max_steps:
+        raise ValueError(f"num_steps must lie in 1..{options.max_steps}, got {options.num_steps}")
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+def _as_float64(values: Sequence[float] | NDArray[np.floating]) -> Float:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _three(values: NDArray[np.floating]) -> tuple[float, float, float]:
+    small, medium, large = (float(v) for v in values)
+    return small, medium, large
+
+
+def _five(values: NDArray[np.floating]) -> tuple[float, float, float, float, float]:
+    cpu, memory, sm, gpu_memory, latency = (float(v) for v in values)
+    return cpu, memory, sm, gpu_memory, latency
