@@ -178,7 +178,7 @@ def small_tensors(model: TOMASLLMModel) -> SmallTensors:
         special_4D=_out(model.special.weight),
         links_2D=_out(model.links.weight),
         tool_token_gain_D=_out(model.tool_token_norm.gain),
-        prior_weight=float(model.classifier.prior_weight),
+        prior_weight=float(model.classifier.prior_weight.detach()),
         retrieval_weight_W=_out(model.retrieval.log_weight.weight[:, 0].exp()),
         retrieval_projection_ED=_out(model.retrieval.project.weight),
     )

@@ -1,1 +1,1 @@
-"""What runs a plan. The stub prints and simulates; real executors run on this machine or a cluster."""
+"""Runs plans. Every executor takes a ``ToolPlan`` and returns a report."""

@@ -1,71 +1,110 @@
-"""The default executor: prints every step's resource configuration and simulates its time. No tool is run."""
+"""Prints what would run, and lets time pass on paper only."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from tomas_router.errors import TomasRouterError
+from tomas_router.executors.execution import ExecutionReport, StepReport, placed, require_executable
 from tomas_router.schema.plan import PlanStep, ToolPlan
+from tomas_router.schema.profiling import ResourceConfig
+from tomas_router.schema.registry import ToolRegistry
 
 Write = Callable[[str], object]
 
 
-class PlanExpiredError(TomasRouterError):
-    """The plan's curve is out of date; plan again."""
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What became of a step, on the simulation's clock (milliseconds since submission)."""
-
-    id: str
-    tool_name: str
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True)
-class ExecutionReport:
-    """Steps in the order they started; ``makespan_ms`` is the end of the last."""
-
-    records: tuple[StepRecord, ...]
-    makespan_ms: int
-    simulated: bool = True
+def write_line(line: str) -> None:
+    """To standard output."""
+    sys.stdout.write(line + "\n")
 
 
 class StubExecutor:
-    """Walks a plan in time order and says what a real executor would reserve and run."""
+    """Simulates a plan on a virtual clock: no tool is called and no time passes."""
 
-    def __init__(self, write: Write = sys.stdout.write, check_expiry: bool = False) -> None:
-        """Args: write: receives text; check_expiry: refuse plans past ``expires_at``."""
-        self._write, self._check_expiry = write, check_expiry
+    def __init__(
+        self,
+        write: Write = write_line,
+        registry: ToolRegistry | None = None,
+        now: Callable[[], datetime] | None = None,
+        *,
+        check_expiry: bool = True,
+    ) -> None:
+        """Settings of the simulation.
 
-    def run(self, plan: ToolPlan) -> ExecutionReport:
-        """Simulates a plan.
+        Args:
+            write: takes one line at a time.
+            registry: when given, steps whose required arguments are not bound are pointed out.
+            now: the time of day with its zone, for tests.
+            check_expiry: refuse plans whose curve has ended.
+        """
+        self._write = write
+        self._registry = registry
+        self._now = now or (lambda: datetime.now(UTC))
+        self._check_expiry = check_expiry
+
+    def execute(self, plan: ToolPlan) -> ExecutionReport:
+        """Goes through starts and ends in order of time, printing each.
 
         Raises:
-            ValueError: The plan is not placed (status other than ``planned``).
-            PlanExpiredError: ``check_expiry`` is set and the plan is too old.
+            NotExecutableError: the plan is not planned, has expired, or a step starts before one it waits for ends.
         """
-        if plan.status != "planned":
-            raise ValueError(f"only a plan with status planned can run, got {plan.status}: {plan.reason}")
-        if self._check_expiry and datetime.now(UTC) > datetime.fromisoformat(plan.expires_at):
-            raise PlanExpiredError(f"the plan expired at {plan.expires_at}; plan again on the present curve")
-        ordered = sorted(plan.steps, key=lambda step: (step.start_ms or 0, step.id))
-        records = tuple(self._simulate(step) for step in ordered)
-        makespan = max(record.end_ms for record in records)
-        self._write(f"simulated {len(records)} steps in {makespan} ms; no tool was run\n")
-        return ExecutionReport(records, makespan)
+        require_executable(plan, self._now() if self._check_expiry else None)
+        self._write(f"simulating {len(plan.steps)} step(s); no tool is called and no time passes")
+        reports = {step.id: self._report(step) for step in plan.steps}
+        for at_ms, is_start, step in _events(plan):
+            line = self._started(step) if is_start else f"{step.id} {step.tool_name} done"
+            self._write(f"{at_ms:>10} ms  {line}")
+            note = reports[step.id].note
+            if is_start and note:
+                self._write(f"{'':>10}     note: {note}")
+        report = ExecutionReport(tuple(sorted(reports.values(), key=lambda r: (r.start_ms, r.end_ms))))
+        self._write(f"{report.makespan_ms:>10} ms  plan done (simulated)")
+        return report
 
-    def _simulate(self, step: PlanStep) -> StepRecord:
-        config, start, end = step.resource_config, step.start_ms, step.end_ms
-        assert config is not None and start is not None and end is not None  # a planned step is placed
-        waits = f" after {', '.join(step.depends_on)}" if step.depends_on else ""
-        self._write(
-            f"[{start:>8} ms] {step.id} {step.tool_name}{waits}: {config.cpu_core:g} vCPU, {config.cpu_mem_gb:g} GiB, "
-            f"{config.gpu_sm:g} % SM, {config.gpu_mem_gb:g} GiB GPU, until {end} ms\n"
+    def run(self, plan: ToolPlan) -> dict[str, dict[str, Any]]:
+        """``execute``, as plain JSON by step id."""
+        return self.execute(plan).results()
+
+    def _report(self, step: PlanStep) -> StepReport:
+        start, end = placed(step)
+        unbound = unbound_arguments(step, self._registry)
+        note = None
+        if unbound:
+            note = f"arguments not bound: {', '.join(unbound)}; simulated, a real executor would not run this step"
+        return StepReport(step.id, step.tool_name, "simulated", start, end, note)
+
+    @staticmethod
+    def _started(step: PlanStep) -> str:
+        after = f" after {', '.join(step.depends_on)}" if step.depends_on else ""
+        assert step.resource_config is not None, "a planned step has a configuration"
+        return (
+            f"{step.id} {step.tool_name} starts{after}: {config_line(step.resource_config)} "
+            f"({step.source}), {step.input_size} input, time limit {step.timeout_ms} ms"
         )
-        return StepRecord(step.id, step.tool_name, start, end)
+
+
+def unbound_arguments(step: PlanStep, registry: ToolRegistry | None) -> tuple[str, ...]:
+    """Arguments that the tool's schema requires and the step does not bind; none when the schema is unknown."""
+    if registry is None or step.tool_name not in registry:
+        return ()
+    schema = registry[step.tool_name].parameters or {}
+    return tuple(name for name in schema.get("required", ()) if name not in (step.args or {}))
+
+
+def config_line(config: ResourceConfig) -> str:
+    """``cpu 4 vCPU, 8 GiB; gpu 50 %, 6 GiB``."""
+    cpu = f"cpu {config.cpu_core:g} vCPU, {config.cpu_mem_gb:g} GiB"
+    if not config.gpu_sm and not config.gpu_mem_gb:
+        return f"{cpu}; no gpu"
+    return f"{cpu}; gpu {config.gpu_sm:g} %, {config.gpu_mem_gb:g} GiB"
+
+
+def _events(plan: ToolPlan) -> list[tuple[int, bool, PlanStep]]:
+    """(time, whether it is a start, step) by time; at the same time ends come before starts."""
+    events = []
+    for step in plan.steps:
+        start, end = placed(step)
+        events += [(start, True, step), (end, False, step)]
+    return sorted(events, key=lambda event: (event[0], event[1]))

@@ -51,6 +51,8 @@ class StepDemand:
 
     options: Sequence[Option]
     depends_on: tuple[int, ...] = ()
+    name: str | None = None
+    """What messages call it; by default ``step`` and its position."""
 
 
 def allocate(
@@ -123,7 +125,7 @@ def allocate_plan(
 
 def _place(steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits) -> tuple[Allocation, ...]:
     alone = len(steps) == 1 and not problem.predecessors[0]
-    chosen = (_place_one(problem),) if alone else _place_many(problem, limits)
+    chosen = (_place_one(problem),) if alone else _place_many(steps, problem, limits)
     return tuple(
         Allocation(
             option_index=index,
@@ -146,25 +148,29 @@ def _place_one(problem: PlanProblem) -> tuple[int, int, int]:
     return index, int(starts_K[index]), int(options.latency_K[index])
 
 
-def _place_many(problem: PlanProblem, limits: SearchLimits) -> tuple[tuple[int, int, int], ...]:
-    _refuse_impossible_step(problem)
+def _place_many(
+    steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits
+) -> tuple[tuple[int, int, int], ...]:
+    _refuse_impossible_step(steps, problem)
     result = search(problem, limits)
     if isinstance(result.schedule, Stuck):
-        raise _no_schedule(problem, result, result.schedule)
+        raise _no_schedule(steps, problem, result, result.schedule)
     return tuple((p.mode.index, p.start_ms, p.mode.latency_ms) for p in result.schedule.placements)
 
 
-def _refuse_impossible_step(problem: PlanProblem) -> None:
+def _refuse_impossible_step(steps: Sequence[StepDemand], problem: PlanProblem) -> None:
     """Raises for a step that would not fit even if its predecessors ran alone: a proof of infeasibility."""
     completion = problem.earliest_completion_ms
     for step in problem.order:
         if completion[step] >= FOREVER_MS:
             release = max((completion[p] for p in problem.predecessors[step]), default=problem.release_ms)
             reason, shortfalls = explain_shortage(problem.residual, problem.options[step], release)
-            raise InfeasibleError(f"step {step}: {reason}", shortfalls)
+            raise InfeasibleError(f"{_name(steps, step)}: {reason}", shortfalls)
 
 
-def _no_schedule(problem: PlanProblem, result: SearchResult, stuck: Stuck) -> InfeasibleError:
+def _no_schedule(
+    steps: Sequence[StepDemand], problem: PlanProblem, result: SearchResult, stuck: Stuck
+) -> InfeasibleError:
     """Every step fits alone, but not together: names the first step that finds no place in list scheduling."""
     residual = problem.residual
     for p in stuck.placements:
@@ -173,9 +179,13 @@ def _no_schedule(problem: PlanProblem, result: SearchResult, stuck: Stuck) -> In
     certainty = "no schedule" if result.proved else f"none of {result.schedules} schedules tried"
     return InfeasibleError(
         f"each step fits alone, but {certainty} fits them together; "
-        f"step {stuck.step} beside the steps before it: {reason}",
+        f"{_name(steps, stuck.step)} beside the steps before it: {reason}",
         shortfalls,
     )
+
+
+def _name(steps: Sequence[StepDemand], step: int) -> str:
+    return steps[step].name or f"step {step}"
 
 
 def _reservations(

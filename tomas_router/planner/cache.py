@@ -78,7 +78,8 @@ class EncodingCache:
         parts: list[ToolEncodings] = []
         place: dict[str, int] = {}  # row of each key in the joined parts
         wanted = set(keys)
-        for source in (*map(_Memory, self._entries), *self._files()):
+        sources: list[_Memory | _File] = [*map(_Memory, self._entries), *self._files()]
+        for source in sources:
             rows = {key: row for row, key in enumerate(source.keys) if key in wanted and key not in place}
             part = source.read(np.array(list(rows.values()), dtype=np.int64)) if rows else None
             if part is not None:
@@ -112,9 +113,7 @@ def tool_key(tool: ToolSpec, profiling: ProfilingTable | None, fingerprint: str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def encode_all(
-    engine: RoutingEngine, tools: Sequence[ToolSpec], profiling: ProfilingTable | None
-) -> ToolEncodings:
+def encode_all(engine: RoutingEngine, tools: Sequence[ToolSpec], profiling: ProfilingTable | None) -> ToolEncodings:
     """Encodes tools in batches of like length; shows progress on a terminal when it takes more than a second."""
     order = sorted(range(len(tools)), key=lambda i: len(tools[i].name) + len(tools[i].desc))
     done: ToolEncodings | None = None
@@ -138,7 +137,11 @@ class _Memory:
 
     def __init__(self, entry: _Entry) -> None:
         self.keys = entry.keys
-        self.read = entry.encodings.take
+        self._encodings = entry.encodings
+
+    def read(self, rows: Int) -> ToolEncodings | None:
+        """Encodings at ``rows``."""
+        return self._encodings.take(rows)
 
 
 @dataclass(frozen=True)

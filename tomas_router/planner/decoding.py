@@ -110,7 +110,7 @@ def decode(
     return RawPlan(best.steps, None, gate_confidence, best.log_probability)
 
 
-def tool_probabilities(tool_logits: Float, calibration: Calibration, candidates_N: Bool | None) -> Float:
+def tool_probabilities(tool_logits: NDArray[np.floating], calibration: Calibration, candidates_N: Bool | None) -> Float:
     """(N + 1,) calibrated probabilities over the candidates and END; 0 for all others."""
     scaled = np.asarray(tool_logits, dtype=np.float64) / calibration.temperature
     if candidates_N is not None:
@@ -133,11 +133,7 @@ def _beam(engine: RoutingEngine, opening: Opening, options: DecodingOptions) -> 
     finished: list[_Branch] = []
     for position in range(limit):
         may_end = options.num_steps is None and position > 0
-        moves = [
-            move
-            for branch in branches
-            for move in _moves(branch, engine.calibration, options, may_end=may_end)
-        ]
+        moves = [move for branch in branches for move in _moves(branch, engine.calibration, options, may_end=may_end)]
         moves.sort(key=lambda move: (-move[0], move[1]))
         branches = []
         for log_probability, tool, branch in moves[: options.beam_width]:
@@ -190,9 +186,7 @@ def _choices(
     top = np.argpartition(-probabilities, count - 1)[:count]
     top = top[np.argsort(-probabilities[top], kind="stable")]
     ranked = [tool, *(i for i in top.tolist() if i != tool and probabilities[i] > 0)][:count]
-    return tuple(
-        ToolChoice(i, float(probabilities[i]), float(tool_logits[tool] - tool_logits[i])) for i in ranked
-    )
+    return tuple(ToolChoice(i, float(probabilities[i]), float(tool_logits[tool] - tool_logits[i])) for i in ranked)
 
 
 def _depends_on(outcome: StepOutcome, position: int, links: Links, calibration: Calibration) -> tuple[int, ...]:

@@ -111,9 +111,7 @@ class RoutingEngine(Protocol):
         """(D,) unit vector to rank ``retrieval_ND`` with; cheap, no backbone pass."""
         ...
 
-    def open(
-        self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str
-    ) -> Opening:
+    def open(self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str) -> Opening:
         """Prefills prefix, curve and task. ``shortlist`` (P,) indexes the tools whose keys/values go first."""
         ...
 
@@ -121,8 +119,6 @@ class RoutingEngine(Protocol):
         """Feeds back the chosen tool and reads the resource and next-tool slots in one short pass."""
         ...
 
-    def explain(
-        self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int
-    ) -> Iterator[str]:
+    def explain(self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int) -> Iterator[str]:
         """Streams a short explanation from the LM head (loaded only when called)."""
         ...

@@ -14,7 +14,7 @@ NO_TOOL = {
 
 def summarise(steps: Sequence[PlanStep]) -> str:
     """What runs when, with what; for placed steps."""
-    end = max((s.start_ms or 0) + (s.expected_latency_ms or 0) for s in steps)
+    end = max(s.end_ms or 0 for s in steps)
     count = "1 step" if len(steps) == 1 else f"{len(steps)} steps"
     return f"{count}, done at {seconds(end)}: " + "; ".join(_placed(step) for step in steps) + "."
 
@@ -30,14 +30,14 @@ def seconds(milliseconds: int) -> str:
 
 
 def _placed(step: PlanStep) -> str:
-    config, start, latency = step.resource_config, step.start_ms or 0, step.expected_latency_ms or 0
-    assert config is not None
+    config = step.resource_config
+    assert config is not None, "only placed steps are described so"
     demand = f"{config.cpu_core:g} vCPU, {config.cpu_mem_gb:g} GiB"
     if config.gpu_sm or config.gpu_mem_gb:
         demand += f", {config.gpu_sm:g} % of a GPU with {config.gpu_mem_gb:g} GiB"
     if step.source == "predicted":
         demand += ", predicted"
-    return f"{_chosen(step)} ({step.input_size} input; {demand}; {seconds(start)} to {seconds(start + latency)})"
+    return f"{_chosen(step)} ({step.input_size} input; {demand}; {seconds(step.start_ms or 0)} to {seconds(step.end_ms or 0)})"
 
 
 def _chosen(step: PlanStep) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
 # Largest total size in bytes that still counts as small, and as medium, by the first half of the media type. Rules of
-# thumb: five minutes and one hour of audio at 128 kbit/s; a clip and half an hour of HD video; a letter and a book of text.
+# thumb: five minutes and an hour of audio at 128 kbit/s; a clip and half an hour of HD video; a letter and a book.
 SIZE_LIMITS: dict[str, tuple[int, int]] = {
     "text": (64 * KIB, 1 * MIB),
     "image": (1 * MIB, 10 * MIB),

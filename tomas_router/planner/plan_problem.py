@@ -147,5 +147,4 @@ def dominated(options: IntegerOptions) -> NDArray[np.bool_]:
     equal_KK = no_worse_KK & no_worse_KK.T
     earlier_KK = np.triu(np.ones_like(equal_KK), k=1)
     beats_KK = no_worse_KK & (~equal_KK | earlier_KK)
-    result: NDArray[np.bool_] = beats_KK.any(axis=0)
-    return result
+    return np.asarray(beats_KK.any(axis=0))

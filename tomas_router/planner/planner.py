@@ -1,313 +1,284 @@
 """From a request to a validated plan: encode, decode, allocate.
 
-The network proposes tools, order, sizes and dependencies (``decoding``); the allocator decides configuration and time on
-the given curve (``allocator``); this module joins them and writes the plan.
+The network proposes tools, order, sizes and dependencies (``decoding``); the allocator decides configuration and time
+on the given curve (``allocator``); this module joins them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tomas_router.errors import InfeasibleError
-from tomas_router.planner.allocator import DEFAULT_LIMITS, Allocation, StepDemand, allocate_plan
+from tomas_router import shipped
+from tomas_router.errors import InfeasibleError, UntrainedModelError
+from tomas_router.planner.allocator import DEFAULT_LIMITS, StepDemand, allocate_plan
 from tomas_router.planner.cache import EncodingCache
-from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, StepProposal, ToolChoice, decode
+from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, decode
 from tomas_router.planner.engine import CurveWindow, RoutingEngine, ToolEncodings
-from tomas_router.planner.explain import NO_TOOL, summarise, summarise_infeasible
 from tomas_router.planner.input_size import input_size
 from tomas_router.planner.plan_search import SearchLimits
+from tomas_router.planner.plan_writer import PlanWriter, step_id
 from tomas_router.planner.retrieval import shortlist
-from tomas_router.planner.step_options import ToolOption, step_options
+from tomas_router.planner.step_options import step_options
 from tomas_router.runtime.latency import LatencyPredictor
 from tomas_router.runtime.ledger import Ledger
 from tomas_router.runtime.resource_predictor import ResourcePredictor
-from tomas_router.runtime.timeline import SystemTimeline
-from tomas_router.schema.plan import Alternative, PlanStep, Shortfall, ToolPlan
-from tomas_router.schema.profiling import InputSize, ProfilingTable, load_profiling_matrix
-from tomas_router.schema.registry import ToolRegistry, load_tool_registry
+from tomas_router.runtime.timeline import SystemTimeline, Tail
+from tomas_router.schema.plan import ToolPlan
+from tomas_router.schema.profiling import ProfilingTable
+from tomas_router.schema.registry import ToolRegistry
 from tomas_router.schema.request import PlanRequest, parse_request
-from tomas_router.shipped import model_dir, profiling_path, registry_path
 
-TIMEOUT_FACTOR = 2
-TIMEOUT_EXTRA_MS = 1000
-"""A step is given up after twice its expected latency and a second."""
 EXPLANATION_TOKENS = 64
-PLAN_LIFETIME_S = 60
-"""A plan describes a curve that changes; plan again after this time."""
 
-ENGINE_MODULE = "tomas_router.engines.onnx_engine"
+AnyRequest = str | Mapping[str, Any] | PlanRequest
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """What one request came to before allocation."""
+class _Situation:
+    """Everything one decision depends on."""
 
     request: PlanRequest
     registry: ToolRegistry
     profiling: ProfilingTable | None
     timeline: SystemTimeline
-    window: CurveWindow
+    release_ms: int
     tools: ToolEncodings
-    raw: RawPlan
-    t_inf_ms: int
+    window: CurveWindow
 
 
 class Planner:
-    """Plans requests with one engine; safe to share between threads, encodings are kept between calls."""
+    """Plans requests with one engine; encoded registries are kept between calls.
+
+    One planner may serve several threads.
+    """
 
     def __init__(
         self,
         engine: RoutingEngine,
         *,
         latency: LatencyPredictor | None = None,
-        cache_dir: str | Path | None = None,
         limits: SearchLimits = DEFAULT_LIMITS,
+        max_steps: int = MAX_STEPS,
         beam_width: int = 1,
+        cache_dir: str | Path | None = None,
     ) -> None:
         """Wraps an engine.
 
         Args:
-            engine: Runs the network.
-            latency: Estimates T_inf, the time the decision itself takes; 500 ms by default.
-            cache_dir: Keeps tool encodings on disk between processes; None keeps them in memory.
-            limits: How long the allocator may look for a better schedule.
-            beam_width: Plans that decoding keeps; 1 is greedy.
+            engine: a trained network behind the protocol.
+            latency: says T_inf; by default the engine's measured p95 when it has one, else 500 ms.
+            limits: how long better schedules are looked for.
+            max_steps: longest plan; a request's ``num_steps`` may go beyond.
+            beam_width: plans followed at once while decoding.
+            cache_dir: keeps encoded tools on disk, for a quick start of the next process.
+
+        Raises:
+            UntrainedModelError: the engine says that its heads are not trained.
         """
+        if not getattr(engine, "trained", True):
+            raise UntrainedModelError(
+                f"{engine.name} has no trained heads, so it cannot plan; train them with `tomas train --config ...`"
+            )
         self.engine = engine
-        self.latency = latency or LatencyPredictor()
-        self._limits, self._beam_width = limits, beam_width
+        self.latency = latency or LatencyPredictor(measured_p95_ms=getattr(engine, "measured_p95_ms", None))
+        self.limits = limits
+        self.max_steps = max_steps
+        self.beam_width = beam_width
         self._encodings = EncodingCache(engine, cache_dir)
-        self._shipped: tuple[ToolRegistry, ProfilingTable] | None = None
 
     @classmethod
     def load(
-        cls, directory: str | Path | None = None, provider: Literal["cpu", "cuda"] = "cpu", **options: Any
+        cls, model_dir: str | Path | None = None, provider: Literal["cpu", "cuda"] = "cpu", **options: Any
     ) -> Planner:
-        """A planner with an exported model, by default the packaged one; ``options`` go to the constructor.
+        """A planner on an exported model, run by ONNX Runtime; by default the packaged one.
+
+        Args:
+            model_dir: what ``python -m export.onnx`` wrote.
+            provider: ``cpu`` or ``cuda``.
+            **options: as for ``Planner``.
 
         Raises:
-            UntrainedModelError: The directory holds no exported model.
-            ModelArtifactError: A file is missing or altered.
+            UntrainedModelError: the directory holds no trained model.
+            ModelArtifactError: a file is missing or altered.
             MissingExtraError: ONNX Runtime is not installed.
         """
-        # By name: the planner is below the engines, and another engine needs no ONNX Runtime.
-        engine = import_module(ENGINE_MODULE).OnnxEngine.load(model_dir() if directory is None else directory, provider)
-        return cls(engine, **options)
+        # By name, because engines are a layer above: they implement this package's protocol.
+        engines = import_module("tomas_router.engines.onnx_engine")
+        return cls(engines.OnnxEngine.load(model_dir or shipped.model_dir(), provider), **options)
 
     def plan(
         self,
-        request: str | PlanRequest | Mapping[str, Any],
+        request: AnyRequest,
         registry: ToolRegistry | None = None,
         profiling: ProfilingTable | None = None,
         timeline: SystemTimeline | None = None,
         *,
+        tail: Tail | None = None,
+        horizon_ms: int | None = None,
         explain: bool = False,
         ledger: Ledger | None = None,
         release_ms: int | None = None,
     ) -> ToolPlan:
-        """Decides which tools, with how much, and when.
+        """Plans one request.
 
         Args:
-            request: An instruction, or a request with candidates, number of steps, attachments and so on.
-            registry: The tools; default: the shipped ones, with their profiles.
-            profiling: Measured profiles. A registry without them is planned by predicted demand.
-            timeline: Remaining resources; default: an idle machine (``SystemTimeline.default``).
-            explain: Let the network write the explanation; otherwise it is a computed summary.
-            ledger: Reservations of other plans; this plan is booked in it, whole or not at all.
-            release_ms: No step starts earlier; default: T_inf.
+            request: an instruction, or a request with its options.
+            registry: the tools; by default the shipped ones with the shipped profile.
+            profiling: measured profiles; None with a registry of your own means predicted demand, marked so.
+            timeline: remaining resources; by default ``SystemTimeline.default()``, an idle machine.
+            tail: replaces the timeline's tail policy.
+            horizon_ms: replaces the timeline's horizon.
+            explain: lets the language model write the explanation, which takes many times longer than the plan;
+                without it the explanation is a one-line summary.
+            ledger: reservations of other plans; a feasible plan is booked in it, whole.
+            release_ms: no step starts earlier; by default T_inf, the time the decision takes.
 
         Raises:
-            DataValidationError: The request breaks its contract.
-            UnknownToolError: A candidate is not in the registry.
+            DataValidationError: the request breaks its contract.
+            UnknownToolError: a candidate is not in the registry.
         """
-        decoded = self._decode(parse_request(request), registry, profiling, timeline, release_ms)
-        plan = self._finish(decoded, ledger)
-        if explain:
-            pieces = self.engine.explain(
-                decoded.request.instruction, decoded.tools, decoded.window, EXPLANATION_TOKENS
-            )
-            plan = plan.model_copy(update={"explanation": "".join(pieces).strip() or plan.explanation})
-        return plan
+        situation = self._situation(request, registry, profiling, timeline, tail, horizon_ms, release_ms)
+        raw = self._decode(situation)
+        writer = PlanWriter(
+            registry=situation.registry,
+            timeline=situation.timeline,
+            t_inf_ms=situation.release_ms,
+            model=f"{self.engine.name}@{self.engine.fingerprint[:12]}",
+            explanation=self._explanation(situation) if explain else None,
+        )
+        return writer.no_tool(raw) if raw.no_tool else self._allocate(situation, raw, writer, ledger)
 
     def plan_batch(
         self,
-        requests: Iterable[str | PlanRequest | Mapping[str, Any]],
+        requests: Iterable[AnyRequest],
         registry: ToolRegistry | None = None,
         profiling: ProfilingTable | None = None,
         timeline: SystemTimeline | None = None,
+        **options: Any,
     ) -> Iterator[ToolPlan]:
-        """Plans one request after the other over the same tools; each as if it were alone on the curve."""
+        """Plans requests one by one on the same tools, which are encoded once; arguments as for ``plan``.
+
+        Without a ledger every plan has the machine to itself; with one they share it in the order given.
+        """
         for request in requests:
-            yield self.plan(request, registry, profiling, timeline)
+            yield self.plan(request, registry, profiling, timeline, **options)
 
     def propose(
         self,
-        request: str | PlanRequest | Mapping[str, Any],
+        request: AnyRequest,
         registry: ToolRegistry | None = None,
         profiling: ProfilingTable | None = None,
         timeline: SystemTimeline | None = None,
+        *,
+        tail: Tail | None = None,
+        horizon_ms: int | None = None,
+        release_ms: int | None = None,
     ) -> RawPlan:
-        """The network's answer before allocation, for evaluation."""
-        return self._decode(parse_request(request), registry, profiling, timeline, None).raw
+        """What the network says before anything is allocated; arguments as for ``plan``."""
+        return self._decode(self._situation(request, registry, profiling, timeline, tail, horizon_ms, release_ms))
 
-    # ---- decoding ---------------------------------------------------------------------------------------------
+    def encode(self, registry: ToolRegistry | None = None, profiling: ProfilingTable | None = None) -> ToolEncodings:
+        """Encodes the tools ahead of the first request."""
+        return self._encodings.encodings(*self._tools(registry, profiling))
 
-    def _decode(
+    def _situation(
         self,
-        request: PlanRequest,
+        request: AnyRequest,
         registry: ToolRegistry | None,
         profiling: ProfilingTable | None,
         timeline: SystemTimeline | None,
+        tail: Tail | None,
+        horizon_ms: int | None,
         release_ms: int | None,
-    ) -> _Decoded:
-        if registry is None:
-            registry, shipped_profiles = self._shipped_tools()
-            profiling = shipped_profiles if profiling is None else profiling
-        timeline = SystemTimeline.default() if timeline is None else timeline
-        t_inf_ms = self.latency.t_inf_ms() if release_ms is None else release_ms
-        cut = ResourcePredictor(timeline).window(t_inf_ms)
-        window = CurveWindow(cut.series_GT4, cut.log_horizon)
-        tools = self._encodings.encodings(registry, profiling)
-        candidates = self._candidates(request, registry)
-        raw = decode(
-            self.engine,
-            request.instruction,
-            tools,
-            shortlist(
-                tools.retrieval_ND,
-                self.engine.retrieval_vector(request.instruction),
-                self.engine.max_prefix_tools,
-                candidates,
-            ),
-            window,
-            DecodingOptions(
-                num_steps=request.num_steps,
-                candidates_N=None if candidates is None else np.isin(np.arange(len(registry)), candidates),
-                links=request.links,
-                max_steps=max(MAX_STEPS, request.num_steps or 0),
-                beam_width=self._beam_width,
-            ),
+    ) -> _Situation:
+        registry, profiling = self._tools(registry, profiling)
+        timeline = timeline or SystemTimeline.default()
+        if tail is not None or horizon_ms is not None:
+            timeline = timeline.with_tail(tail, horizon_ms)
+        release = self.latency.t_inf_ms() if release_ms is None else release_ms
+        window = ResourcePredictor(timeline).window(release)
+        return _Situation(
+            request=parse_request(request),
+            registry=registry,
+            profiling=profiling,
+            timeline=timeline,
+            release_ms=release,
+            tools=self._encodings.encodings(registry, profiling),
+            window=CurveWindow(window.series_GT4, window.log_horizon),
         )
-        return _Decoded(request, registry, profiling, timeline, window, tools, raw, t_inf_ms)
 
-    def _candidates(self, request: PlanRequest, registry: ToolRegistry) -> np.ndarray | None:
-        if request.candidates is None:
-            return None
-        return np.array([registry.index(name) for name in request.candidates], dtype=np.int64)
+    def _tools(
+        self, registry: ToolRegistry | None, profiling: ProfilingTable | None
+    ) -> tuple[ToolRegistry, ProfilingTable | None]:
+        """The shipped profile belongs to the shipped tools and to no others."""
+        if registry is not None:
+            return registry, profiling
+        return self._shipped_registry, profiling or self._shipped_profiling
 
-    def _shipped_tools(self) -> tuple[ToolRegistry, ProfilingTable]:
-        if self._shipped is None:
-            registry = load_tool_registry(registry_path())
-            self._shipped = registry, load_profiling_matrix(profiling_path(), registry)
-        return self._shipped
+    @cached_property
+    def _shipped_registry(self) -> ToolRegistry:
+        return ToolRegistry.from_json(shipped.registry_path())
 
-    # ---- allocation -------------------------------------------------------------------------------------------
+    @cached_property
+    def _shipped_profiling(self) -> ProfilingTable:
+        return ProfilingTable.from_csv(shipped.profiling_path(), self._shipped_registry)
 
-    def _finish(self, decoded: _Decoded, ledger: Ledger | None) -> ToolPlan:
-        raw = decoded.raw
-        if raw.no_tool is not None:
-            return self._write(decoded, "no_tool", raw.no_tool, (), NO_TOOL[raw.no_tool])
-        sizes = [input_size(decoded.request, step.size_logits) for step in raw.steps]
-        options = [
-            step_options(step, size, decoded.registry, decoded.profiling, self.engine.calibration.twin_margin)
-            for step, size in zip(raw.steps, sizes, strict=True)
+    def _decode(self, situation: _Situation) -> RawPlan:
+        request, tools = situation.request, situation.tools
+        candidates = mask = None
+        if request.candidates is not None:
+            candidates = np.array([situation.registry.index(name) for name in request.candidates], dtype=np.int64)
+            mask = np.zeros(len(situation.registry), dtype=bool)
+            mask[candidates] = True
+        vector = self.engine.retrieval_vector(request.instruction)
+        chosen = shortlist(tools.retrieval_ND, vector, self.engine.max_prefix_tools, candidates)
+        options = DecodingOptions(
+            num_steps=request.num_steps,
+            candidates_N=mask,
+            links=request.links,
+            max_steps=max(self.max_steps, request.num_steps or 0),
+            beam_width=self.beam_width,
+        )
+        return decode(self.engine, request.instruction, tools, chosen, situation.window, options)
+
+    def _allocate(self, situation: _Situation, raw: RawPlan, writer: PlanWriter, ledger: Ledger | None) -> ToolPlan:
+        registry, margin = situation.registry, self.engine.calibration.twin_margin
+        sizes = [input_size(situation.request, proposal.size_logits) for proposal in raw.steps]
+        offered = [
+            step_options(proposal, size, registry, situation.profiling, margin)
+            for proposal, size in zip(raw.steps, sizes, strict=True)
         ]
         demands = [
-            StepDemand([o.option for o in offered], step.depends_on)
-            for offered, step in zip(options, raw.steps, strict=True)
+            StepDemand(
+                options=[o.option for o in options],
+                depends_on=proposal.depends_on,
+                name=f"{step_id(number)} ({registry.names[proposal.tool]})",
+            )
+            for number, (proposal, options) in enumerate(zip(raw.steps, offered, strict=True))
         ]
         try:
             placed = allocate_plan(
                 demands,
-                decoded.timeline,
-                decoded.t_inf_ms,
+                situation.timeline,
+                situation.release_ms,
                 ledger,
-                deadline_ms=decoded.request.deadline_ms,
-                limits=self._limits,
+                deadline_ms=situation.request.deadline_ms,
+                limits=self.limits,
             )
         except InfeasibleError as error:
-            chosen = [
-                _step(k, decoded.registry, step, step.choices[0], size)
-                for k, (step, size) in enumerate(zip(raw.steps, sizes, strict=True))
-            ]
-            reason = str(error)
-            text = summarise_infeasible(chosen, reason)
-            return self._write(decoded, "infeasible", reason, chosen, text, error.shortfalls)
-        steps = [
-            _placed_step(k, decoded.registry, step, size, offered, allocation)
-            for k, (step, size, offered, allocation) in enumerate(
-                zip(raw.steps, sizes, options, placed, strict=True)
-            )
-        ]
-        beyond = any(a.beyond_horizon for a in placed)
-        return self._write(decoded, "planned", None, steps, summarise(steps), beyond_horizon=beyond)
+            return writer.infeasible(raw, sizes, error)
+        chosen = [options[a.option_index] for options, a in zip(offered, placed, strict=True)]
+        return writer.planned(raw, sizes, chosen, placed)
 
-    def _write(
-        self,
-        decoded: _Decoded,
-        status: Literal["planned", "no_tool", "infeasible"],
-        reason: str | None,
-        steps: Sequence[PlanStep],
-        explanation: str,
-        missing: Sequence[Shortfall] = (),
-        beyond_horizon: bool = False,
-    ) -> ToolPlan:
-        now = datetime.now(UTC)
-        return ToolPlan(
-            status=status,
-            reason=reason,
-            timeline_id=decoded.timeline.timeline_id,
-            created_at=now.isoformat(timespec="milliseconds"),
-            expires_at=(now + timedelta(seconds=PLAN_LIFETIME_S)).isoformat(timespec="milliseconds"),
-            t_inf_ms=decoded.t_inf_ms,
-            explanation=explanation,
-            gate_confidence=decoded.raw.gate_confidence,
-            steps=tuple(steps),
-            missing=tuple(missing),
-            beyond_horizon=beyond_horizon,
-            model=f"{self.engine.name}@{self.engine.fingerprint}",
+    def _explanation(self, situation: _Situation) -> str | None:
+        text = "".join(
+            self.engine.explain(situation.request.instruction, situation.tools, situation.window, EXPLANATION_TOKENS)
         )
-
-
-def _step(
-    position: int, registry: ToolRegistry, proposal: StepProposal, choice: ToolChoice, size: InputSize
-) -> PlanStep:
-    """A step that is chosen but not placed."""
-    others = [c for c in proposal.choices if c.tool != choice.tool]
-    return PlanStep(
-        id=f"s{position + 1}",
-        tool_id=choice.tool,
-        tool_name=registry.names[choice.tool],
-        input_size=size,
-        depends_on=tuple(f"s{d + 1}" for d in proposal.depends_on),
-        confidence=choice.confidence,
-        alternatives=tuple(Alternative(tool_name=registry.names[c.tool], confidence=c.confidence) for c in others),
-    )
-
-
-def _placed_step(
-    position: int,
-    registry: ToolRegistry,
-    proposal: StepProposal,
-    size: InputSize,
-    offered: Sequence[ToolOption],
-    allocation: Allocation,
-) -> PlanStep:
-    """A step with configuration and time; its tool is the one whose configuration the allocator took."""
-    option = offered[allocation.option_index]
-    return _step(position, registry, proposal, option.choice, size).model_copy(
-        update={
-            "resource_config": allocation.config,
-            "expected_latency_ms": allocation.latency_ms,
-            "start_ms": allocation.start_ms,
-            "timeout_ms": TIMEOUT_FACTOR * allocation.latency_ms + TIMEOUT_EXTRA_MS,
-            "source": option.source,
-        }
-    )
+        return text.strip() or None

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.planner.demand import IntegerOptions
+from tomas_router.planner.demand import Demand, IntegerOptions
 from tomas_router.planner.sweep import best_option, earliest_starts
 from tomas_router.runtime.residual import FOREVER_MS, RESOURCES, STEPS_PER_UNIT, UNITS, ResidualCapacity
 from tomas_router.schema.plan import Shortfall
@@ -45,7 +45,7 @@ def explain_shortage(
     missing = ", ".join(
         f"{s.resource} at {s.at_ms} ms needs {s.needed:g} {s.unit}, has {s.available:g}" for s in shortfalls
     )
-    reason = f"no configuration fits; nearest is option {option} on [{start}, {end}) ms: {missing}"
+    reason = f"no configuration fits; nearest is option {option} ({_config(demand)}) on [{start}, {end}) ms: {missing}"
     return _with_longer_curve(reason, residual, options, release_ms), shortfalls
 
 
@@ -98,6 +98,14 @@ def _nearest_miss(residual: ResidualCapacity, options: IntegerOptions, release_m
     window_RM = free_RM[:, piece : int(last_KM[option, piece]) + 1]
     at_R = starts_M[piece + window_RM.argmin(axis=1)]
     return option, int(starts_M[piece]), gap_KMR[option, piece], at_R
+
+
+def _config(demand: Demand) -> str:
+    """``2 vCPU, 4 GiB, 50 % SM, 8 GiB GPU memory``."""
+    cpu, memory, sm, gpu_memory = (d / step for d, step in zip(demand, STEPS_PER_UNIT, strict=True))
+    return f"{cpu:g} vCPU, {memory:g} GiB" + (
+        f", {sm:g} % SM, {gpu_memory:g} GiB GPU memory" if sm or gpu_memory else ""
+    )
 
 
 def _range_minimum(values_RM: Int, last_KM: Int) -> Int:

@@ -19,7 +19,7 @@ from tomas_router.training.sources import GATE_ONLY, load_sources
 from tomas_router.training.tensors import to_tensors
 
 Float = NDArray[np.float64]
-ROWS_PER_SOURCE = 320
+ROWS_PER_SOURCE = 192
 
 
 @torch.no_grad()

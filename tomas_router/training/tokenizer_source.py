@@ -11,8 +11,8 @@ from tomas_router.shipped import model_dir
 def tokenizer_for(backbone: BackboneConfig, run_dir: Path) -> Path:
     """Path of the backbone's tokenizer file.
 
-    A local directory has its own; ``random`` backbones borrow the packaged one; a hub id's is fetched and written to the
-    run directory.
+    A local directory has its own; ``random`` backbones borrow the packaged one; a hub id's is fetched and written to
+    the run directory.
 
     Raises:
         FileNotFoundError: The packaged model, whose tokenizer a random backbone borrows, is not there.

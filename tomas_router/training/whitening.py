@@ -1,8 +1,8 @@
 """Data-dependent initialisation: fresh projections see standardised inputs.
 
 Hidden states of a language model share a large common component (a few huge dimensions, the same for every text).
-Left in, it makes all tools look alike to a fresh linear layer, and training spends hundreds of steps removing it. Folding
-mean and standard deviation of real inputs into the layer's weights removes it before the first step.
+Left in, it makes all tools look alike to a fresh linear layer, and training spends hundreds of steps removing it.
+Folding mean and standard deviation of real inputs into the layer's weights removes it before the first step.
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+"""A tiny random router for tests of the torch side; the packaged tokenizer belongs to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tomas_router.config import BackboneConfig, ModelConfig, RunConfig, ToolConfig, TrainConfig
+from tomas_router.shipped import model_dir
+
+if TYPE_CHECKING:
+    from tomas_router.training.checkpoint import Checkpoint
+
+SIZES = {
+    "vocab_size": 49152,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+}
+BACKBONE = BackboneConfig(source="random", sizes=SIZES)
+TOKENIZER = model_dir() / "tokenizer.json"
+
+
+def model_config() -> ModelConfig:
+    return ModelConfig(name="tiny", backbone=BACKBONE, tool=ToolConfig(d_resource=8))
+
+
+def run_config(**train: object) -> RunConfig:
+    settings = {"mixture": {"own": 1.0}, "steps": 4, "batch_size": 8, "pool_size": 12, "learning_rate": 1e-3} | train
+    return RunConfig(model=model_config(), train=TrainConfig.model_validate(settings))
+
+
+def save_tiny_checkpoint(directory: Path) -> Checkpoint:
+    import torch
+
+    from tomas_router.model.tomas_model import TOMASLLMModel
+    from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint
+    from tomas_router.training.loop import fit_statistics
+
+    torch.manual_seed(0)
+    model = TOMASLLMModel.from_config(model_config())
+    save_checkpoint(directory, model, fit_statistics(run_config()), TOKENIZER, [])
+    return load_checkpoint(directory)
