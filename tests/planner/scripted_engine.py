@@ -61,12 +61,12 @@ class ScriptedEngine:
     def __init__(
         self,
         scripts: Mapping[str, Script] | Script,
-        calibration: Calibration = Calibration(),
+        calibration: Calibration | None = None,
         fingerprint: str = "scripted-1",
     ) -> None:
         self._scripts = scripts
         self._names: list[str] = []
-        self.calibration = calibration
+        self.calibration = calibration or Calibration()
         self.fingerprint = fingerprint
         self.encoded: list[str] = []
         self.windows: list[CurveWindow] = []
@@ -100,9 +100,7 @@ class ScriptedEngine:
     def retrieval_vector(self, instruction: str) -> Float:
         return _words(instruction)
 
-    def open(
-        self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str
-    ) -> Opening:
+    def open(self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str) -> Opening:
         script = self._scripts if isinstance(self._scripts, Script) else self._scripts[instruction]
         state = _State(script, tuple(tools.key_ND[:, 0].astype(int).tolist()), ())
         self.windows.append(window)
@@ -122,9 +120,7 @@ class ScriptedEngine:
             np.array(depends, dtype=np.float32),
         )
 
-    def explain(
-        self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int
-    ) -> Iterator[str]:
+    def explain(self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int) -> Iterator[str]:
         yield from ("Because ", "the test ", "says so.")
 
     def _logits(self, state: _State) -> Float:

@@ -18,13 +18,11 @@ NAMES = ("ocr", "translate", "summarise", "search")
 WINDOW = CurveWindow(np.ones((1, 96, 4), dtype=np.float32), 3.0)
 
 
-def run(
-    script: Script, options: DecodingOptions = DecodingOptions(), calibration: Calibration = Calibration()
-) -> RawPlan:
+def run(script: Script, options: DecodingOptions | None = None, calibration: Calibration | None = None) -> RawPlan:
     engine = ScriptedEngine(script, calibration)
     registry = ToolRegistry.from_tools({"name": name, "desc": name} for name in NAMES)
     tools = engine.encode_tools(engine.prepare_tools(registry.tools, None))
-    return decode(engine, "do it", tools, np.arange(4), WINDOW, options)
+    return decode(engine, "do it", tools, np.arange(4), WINDOW, options or DecodingOptions())
 
 
 def tools_of(plan: RawPlan) -> list[str]:

@@ -89,8 +89,9 @@ def unbound_arguments(step: PlanStep, registry: ToolRegistry | None) -> tuple[st
     """Arguments that the tool's schema requires and the step does not bind; none when the schema is unknown."""
     if registry is None or step.tool_name not in registry:
         return ()
-    schema = registry[step.tool_name].parameters or {}
-    return tuple(name for name in schema.get("required", ()) if name not in (step.args or {}))
+    required = (registry[step.tool_name].parameters or {}).get("required")
+    names = required if isinstance(required, list) else []
+    return tuple(name for name in names if isinstance(name, str) and name not in (step.args or {}))
 
 
 def config_line(config: ResourceConfig) -> str:

@@ -37,7 +37,8 @@ def _placed(step: PlanStep) -> str:
         demand += f", {config.gpu_sm:g} % of a GPU with {config.gpu_mem_gb:g} GiB"
     if step.source == "predicted":
         demand += ", predicted"
-    return f"{_chosen(step)} ({step.input_size} input; {demand}; {seconds(step.start_ms or 0)} to {seconds(step.end_ms or 0)})"
+    when = f"{seconds(step.start_ms or 0)} to {seconds(step.end_ms or 0)}"
+    return f"{_chosen(step)} ({step.input_size} input; {demand}; {when})"
 
 
 def _chosen(step: PlanStep) -> str:

@@ -1,0 +1,1 @@
+"""What the machine offers over time, and what is already promised."""
