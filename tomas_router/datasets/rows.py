@@ -117,6 +117,6 @@ def _step(data: Any, index: int, number: int, log: FindingLog) -> Step | None:
 
 
 def _explanation(sentences: Any) -> str:
-    """``Step 1 Call file_write to create a document`` becomes ``Create a document.``"""
+    """Turns ``Step 1 Call file_write to create a document`` into ``Create a document``."""
     parts = [re.sub(r"^Step \d+:?\s*(Call \S+ to )?", "", str(s)).strip().rstrip(".") for s in sentences]
     return " ".join(f"{p[0].upper()}{p[1:]}." for p in parts if p)
