@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tomas_router.schema.findings import Finding
     from tomas_router.schema.plan import Shortfall
+
+MAX_SHOWN_FINDINGS = 20
 
 
 class TomasRouterError(Exception):
@@ -19,10 +21,13 @@ class DataValidationError(TomasRouterError, ValueError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
-        shown = [str(finding) for finding in self.findings[:20]]
+        shown = [str(finding) for finding in self.findings[:MAX_SHOWN_FINDINGS]]
         if len(self.findings) > len(shown):
             shown.append(f"... and {len(self.findings) - len(shown)} more")
         super().__init__("\n".join(shown))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # crosses process borders with its findings
+        return type(self), (self.findings,)
 
 
 class UnknownToolError(TomasRouterError, KeyError):
@@ -39,6 +44,9 @@ class InfeasibleError(TomasRouterError):
         super().__init__(reason)
         self.reason = reason
         self.shortfalls = tuple(shortfalls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.shortfalls)
 
 
 class UntrainedModelError(TomasRouterError):

@@ -1,1 +1,1 @@
-"""What the machine offers over time, and what is already promised."""
+"""What the machine has left and how long things take: timelines, bookings, latencies, windows."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from tomas_router.schema.findings import InconsistentError
 from tomas_router.schema.profiling import InputSize, ResourceConfig
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
@@ -20,6 +23,34 @@ UNITS = {
 
 Status = Literal["planned", "no_tool", "infeasible"]
 Source = Literal["profiled", "predicted"]
+NO_TOOL_REASONS = ("not_needed", "no_match")
+PLACED_FIELDS = ("resource_config", "expected_latency_ms", "start_ms", "source")
+"""What every step of a planned plan has."""
+
+LATENCY_GUARD = 1e-6
+"""As in the allocator: a latency this little above whole milliseconds is binary noise, not another millisecond."""
+
+
+def _conditional_schema(schema: dict[str, Any]) -> None:
+    """What the status decides, for readers that have only the JSON Schema."""
+    types = {"resource_config": "object", "expected_latency_ms": "number", "start_ms": "integer", "source": "string"}
+    placed = {"required": list(types), "properties": {name: {"type": kind} for name, kind in types.items()}}
+    text = {"required": ["reason"], "properties": {"reason": {"type": "string", "minLength": 1}}}
+    then: dict[Status, dict[str, Any]] = {
+        "planned": {"required": ["steps"], "properties": {"steps": {"minItems": 1, "items": placed}}},
+        "no_tool": {
+            "required": ["reason"],
+            "properties": {"steps": {"maxItems": 0}, "reason": {"enum": list(NO_TOOL_REASONS)}},
+        },
+        "infeasible": {
+            "required": ["steps", *text["required"]],
+            "properties": {"steps": {"minItems": 1}, **text["properties"]},  # type: ignore[dict-item]
+        },
+    }
+    schema["allOf"] = [
+        {"if": {"properties": {"status": {"const": status}}, "required": ["status"]}, "then": rule}
+        for status, rule in then.items()
+    ]
 
 
 class _Contract(BaseModel):
@@ -49,7 +80,7 @@ class PlanStep(_Contract):
     id: str = Field(pattern=r"^s[1-9][0-9]*$")
     tool_id: int = Field(ge=0, description="position in the registry")
     tool_name: str = Field(min_length=1)
-    args: dict[str, Any] | None = None
+    args: dict[str, JsonValue] | None = Field(default=None, description="'$s1.output' refers to an earlier step")
     input_size: InputSize
     resource_config: ResourceConfig | None = None
     expected_latency_ms: float | None = Field(default=None, ge=0)
@@ -65,15 +96,17 @@ class PlanStep(_Contract):
         """When the step is expected to be done."""
         if self.start_ms is None or self.expected_latency_ms is None:
             return None
-        return self.start_ms + math.ceil(self.expected_latency_ms)
+        return self.start_ms + max(1, math.ceil(self.expected_latency_ms - LATENCY_GUARD))
 
 
 class ToolPlan(_Contract):
     """A validated plan."""
 
+    model_config = ConfigDict(json_schema_extra=_conditional_schema)
+
     schema_version: Literal["1.0"] = SCHEMA_VERSION
     status: Status
-    reason: str | None = None
+    reason: str | None = Field(default=None, description="why no tool, or why nothing fits")
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
     timeline_id: str
     created_at: str = Field(description="ISO 8601, UTC")
@@ -95,37 +128,62 @@ class ToolPlan(_Contract):
 
     @model_validator(mode="after")
     def _consistent(self) -> ToolPlan:
-        _check_status(self)
-        _check_steps(self)
+        problems = [*_head_problems(self), *_step_problems(self)]
+        if problems:
+            raise InconsistentError(problems)
         return self
 
 
-def _check_status(plan: ToolPlan) -> None:
+def _head_problems(plan: ToolPlan) -> Iterator[str]:
     if plan.status == "no_tool" and plan.steps:
-        raise ValueError("a plan with status no_tool has no steps")
+        yield "a plan with status no_tool has no steps"
     if plan.status != "no_tool" and not plan.steps:
-        raise ValueError(f"a plan with status {plan.status} has at least one step")
-    if plan.status != "planned" and not plan.reason:
-        raise ValueError(f"a plan with status {plan.status} says its reason")
+        yield f"a plan with status {plan.status} has at least one step"
+    if plan.status == "no_tool" and plan.reason not in NO_TOOL_REASONS:
+        yield f"a plan with status no_tool has a reason, one of {', '.join(NO_TOOL_REASONS)}, got {plan.reason!r}"
+    if plan.status == "infeasible" and not plan.reason:
+        yield "a plan with status infeasible says its reason"
+    if plan.status != "infeasible" and plan.missing:
+        yield f"a plan with status {plan.status} misses nothing, but missing has {len(plan.missing)} entries"
+    if plan.units != UNITS:
+        yield f"units must be {UNITS}, got {plan.units}"
+    created, expires = _moment(plan.created_at), _moment(plan.expires_at)
+    for name, moment, text in (("created_at", created, plan.created_at), ("expires_at", expires, plan.expires_at)):
+        if moment is None:
+            yield f"{name} must be an ISO 8601 time with a time zone, got {text!r}"
+    if created is not None and expires is not None and expires < created:
+        yield f"expires_at must not be before created_at {plan.created_at}, got {plan.expires_at}"
 
 
-def _check_steps(plan: ToolPlan) -> None:
+def _step_problems(plan: ToolPlan) -> Iterator[str]:
     earlier: dict[str, PlanStep] = {}
     for step in plan.steps:
         if step.id in earlier:
-            raise ValueError(f"step ids must be unique, got {step.id} twice")
+            yield f"step ids must be unique, got {step.id} twice"
+        if len(set(step.depends_on)) != len(step.depends_on):
+            yield f"{step.id} repeats a dependency: {', '.join(step.depends_on)}"
         for dependency in step.depends_on:
             if dependency not in earlier:
-                raise ValueError(f"{step.id} depends on {dependency}, which is not an earlier step")
+                yield f"{step.id} depends on {dependency}, which is not an earlier step"
         if plan.status == "planned":
-            _check_placed(step, [earlier[d] for d in step.depends_on])
+            yield from _placement_problems(step, [earlier[d] for d in step.depends_on if d in earlier])
+        elif step.start_ms is not None or step.resource_config is not None:
+            yield f"{step.id} has a start or a resource configuration, but nothing of an infeasible plan is placed"
         earlier[step.id] = step
 
 
-def _check_placed(step: PlanStep, dependencies: list[PlanStep]) -> None:
-    for field in ("resource_config", "expected_latency_ms", "start_ms", "source"):
+def _placement_problems(step: PlanStep, dependencies: list[PlanStep]) -> Iterator[str]:
+    for field in PLACED_FIELDS:
         if getattr(step, field) is None:
-            raise ValueError(f"{step.id} is planned, so {field} must be set")
+            yield f"{step.id} is planned, so {field} must be set"
     for dependency in dependencies:
         if dependency.end_ms is not None and step.start_ms is not None and step.start_ms < dependency.end_ms:
-            raise ValueError(f"{step.id} starts at {step.start_ms} ms, before {dependency.id} ends")
+            yield f"{step.id} starts at {step.start_ms} ms, before {dependency.id} ends at {dependency.end_ms} ms"
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None

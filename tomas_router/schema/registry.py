@@ -4,37 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, field_validator
 
-from tomas_router.errors import DataValidationError, UnknownToolError
-from tomas_router.schema.findings import Finding, FindingLog
+from tomas_router.errors import UnknownToolError
+from tomas_router.schema.findings import Finding, FindingLog, finish
+from tomas_router.schema.json_text import element_lines, read_json
 
 MAX_TOOLS = 10_000
 MAX_NAME_CHARS = 200
 MAX_DESC_CHARS = 4_000
 GROUP_TAG = "group:"
+LIST_KEY = "tools"
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME_CHARS)]
+Name = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        min_length=1,
+        max_length=MAX_NAME_CHARS,
+        pattern=r"^[^\x00-\x1f\x7f]+$",  # one line: names go into CSV files, prompts and terminals
+    ),
+]
 Desc = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_DESC_CHARS)]
 
 
 class ToolSpec(BaseModel):
     """One tool."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Name
-    desc: Desc
-    parameters: dict[str, Any] | None = None
-    """JSON Schema of the tool's arguments."""
-    input_types: tuple[str, ...] = ()
-    output_types: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    """``group:NAME`` marks tools that do the same job at different footprints."""
+    name: Name = Field(description="unique in the registry")
+    desc: Desc = Field(description="what the tool does, in the words that requests use")
+    parameters: dict[str, JsonValue] | None = Field(default=None, description="JSON Schema of the tool's arguments")
+    input_types: tuple[str, ...] = Field(default=(), description="what it reads, for example audio/wav")
+    output_types: tuple[str, ...] = Field(default=(), description="what it returns, for example text/plain")
+    tags: tuple[str, ...] = Field(
+        default=(), description="'group:NAME' marks tools that do the same job at other footprints; 'domain:NAME'"
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _of_an_object(cls, value: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+        if value and value.get("type", "object") != "object":
+            raise ValueError("must be the JSON Schema of an object, whose properties are the arguments")
+        return value
 
     @property
     def group(self) -> str | None:
@@ -46,9 +66,14 @@ class ToolRegistry:
     """An immutable, ordered set of tools with unique names; 1 to 10,000 of them."""
 
     def __init__(self, tools: Iterable[ToolSpec]) -> None:
+        """Takes ready specs; plain dictionaries enter through ``from_tools``.
+
+        Raises:
+            DataValidationError: A name repeats, or there are too few or too many tools.
+        """
         self.tools = tuple(tools)
         log = FindingLog("registry")
-        _check_set(self.tools, log)
+        _check_set([_Named(f"tools[{i}]", None, tool.name) for i, tool in enumerate(self.tools)], log)
         log.finish()
         self.names = tuple(tool.name for tool in self.tools)
         self._index = {name: i for i, name in enumerate(self.names)}
@@ -60,11 +85,9 @@ class ToolRegistry:
         Raises:
             DataValidationError: Lists every field of every tool that breaks the contract.
         """
-        log = FindingLog("registry")
-        specs = list(_parse(tools, log))
-        _check_set(specs, log)
-        log.finish()
-        return cls(specs)
+        found = _read_tools(list(tools), None, FindingLog("registry"))
+        finish(found.findings)
+        return cls(found.specs)
 
     @classmethod
     def from_json(cls, path: str | Path) -> ToolRegistry:
@@ -73,18 +96,16 @@ class ToolRegistry:
         Raises:
             DataValidationError: Lists everything that is wrong with the file.
         """
-        specs, findings = read_registry(path)
-        errors = [f for f in findings if f.severity == "error"]
-        if errors:
-            raise DataValidationError(errors)
-        return cls(specs)
+        found = read_registry(path)
+        finish(found.findings)
+        return cls(found.specs)
 
     def to_json(self, path: str | Path) -> None:
         """Writes what ``from_json`` reads, without empty optional fields."""
         tools = [tool.model_dump(mode="json", exclude_defaults=True) for tool in self.tools]
         Path(path).write_text(json.dumps(tools, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """Changes when any tool or their order changes."""
         text = "\n".join(tool.model_dump_json() for tool in self.tools)
@@ -99,7 +120,9 @@ class ToolRegistry:
         try:
             return self._index[name]
         except KeyError:
-            raise UnknownToolError(f"tool {name!r} is not in the registry of {len(self)} tools") from None
+            close = get_close_matches(name, self.names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UnknownToolError(f"tool {name!r} is not in the registry of {len(self)} tools{hint}") from None
 
     def subset(self, names: Iterable[str]) -> ToolRegistry:
         """The named tools, in the given order."""
@@ -121,54 +144,85 @@ class ToolRegistry:
         return f"ToolRegistry({len(self)} tools)"
 
 
+@dataclass(frozen=True)
+class RegistryFile:
+    """What a registry file holds."""
+
+    specs: tuple[ToolSpec, ...]
+    """The tools that are well-formed."""
+    names: frozenset[str]
+    """All names, those of malformed tools too, so that files that refer to them can be checked all the same."""
+    findings: tuple[Finding, ...]
+
+
 def load_tool_registry(path: str | Path) -> ToolRegistry:
     """Reads and validates ``tools.json``."""
     return ToolRegistry.from_json(path)
 
 
-def read_registry(path: str | Path) -> tuple[list[ToolSpec], list[Finding]]:
-    """The tools of a file that are well-formed, and everything wrong with the others."""
+def read_registry(path: str | Path) -> RegistryFile:
+    """The tools of a file, and everything that is wrong with them."""
     log = FindingLog.of(path)
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        log.error(f"cannot be read: {error.strerror}")
-        return [], log.findings
-    except ValueError as error:
-        log.error(f"must be JSON in UTF-8: {error}", line=getattr(error, "lineno", None))
-        return [], log.findings
-    tools = data.get("tools") if isinstance(data, dict) else data
+    read = read_json(path, log)
+    if read is None:
+        return RegistryFile((), frozenset(), tuple(log.findings))
+    text, data = read
+    wrapped = isinstance(data, dict)
+    tools = data.get(LIST_KEY) if isinstance(data, dict) else data
     if not isinstance(tools, list):
-        log.error("must be a JSON list of tools or an object with the key 'tools'", value=type(data).__name__)
-        return [], log.findings
-    specs = list(_parse(tools, log))
-    _check_set(specs, log)
-    return specs, log.findings
+        log.error(f"must be a JSON list of tools or an object with the key {LIST_KEY!r}", value=type(data).__name__)
+        return RegistryFile((), frozenset(), tuple(log.findings))
+    for key in data if isinstance(data, dict) else ():
+        if key != LIST_KEY:
+            log.error("is unknown", field=key)
+    return _read_tools(tools, element_lines(text, LIST_KEY if wrapped else None), log)
 
 
-def _parse(tools: Iterable[Any], log: FindingLog) -> Iterator[ToolSpec]:
+@dataclass(frozen=True)
+class _Named:
+    place: str
+    line: int | None
+    name: str
+
+
+def _read_tools(tools: Sequence[Any], lines: Sequence[int] | None, log: FindingLog) -> RegistryFile:
+    specs: list[ToolSpec] = []
+    named: list[_Named] = []
     for position, tool in enumerate(tools):
-        if isinstance(tool, ToolSpec):
-            yield tool
-            continue
-        if not isinstance(tool, Mapping):
-            log.error("must be an object with 'name' and 'desc'", field=f"tools[{position}]", value=tool)
-            continue
-        try:
-            yield ToolSpec.model_validate(dict(tool))
-        except ValidationError as error:
-            log.pydantic(error, None, prefix=f"tools[{position}].")
+        place, line = f"tools[{position}]", None if lines is None else lines[position]
+        spec = _read_tool(tool, place, line, log)
+        if spec is not None:
+            specs.append(spec)
+        name = spec.name if spec is not None else tool.get("name") if isinstance(tool, Mapping) else None
+        if isinstance(name, str) and name.strip():
+            named.append(_Named(place, line, name.strip()))
+    _check_set(named, log, count=len(tools))
+    return RegistryFile(tuple(specs), frozenset(n.name for n in named), tuple(log.findings))
 
 
-def _check_set(specs: Iterable[ToolSpec], log: FindingLog) -> None:
-    seen: set[str] = set()
-    count = 0
-    for spec in specs:
-        count += 1
-        if spec.name in seen:
-            log.error("must be unique; a later tool would silently replace the first", field="name", value=spec.name)
-        seen.add(spec.name)
-    if not count and not log.findings:
+def _read_tool(tool: Any, place: str, line: int | None, log: FindingLog) -> ToolSpec | None:
+    if isinstance(tool, ToolSpec):
+        return tool
+    if not isinstance(tool, Mapping):
+        log.error("must be an object with 'name' and 'desc'", line=line, field=place, value=tool)
+        return None
+    try:
+        return ToolSpec.model_validate(dict(tool))
+    except ValidationError as error:
+        log.pydantic(error, line, prefix=place)
+        return None
+
+
+def _check_set(named: Sequence[_Named], log: FindingLog, count: int | None = None) -> None:
+    first: dict[str, str] = {}
+    for tool in named:
+        if first.setdefault(tool.name, tool.place) != tool.place:
+            log.error(
+                f"must be unique, but {first[tool.name]} has the same",
+                line=tool.line, field=f"{tool.place}.name", value=tool.name,
+            )  # fmt: skip
+    count = len(named) if count is None else count
+    if not count:
         log.error("must hold at least one tool")
     if count > MAX_TOOLS:
         log.error(f"must hold at most {MAX_TOOLS} tools", value=count)

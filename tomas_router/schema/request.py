@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from tomas_router.errors import DataValidationError
-from tomas_router.schema.findings import Finding, FindingLog
+from tomas_router.schema.findings import Finding, FindingLog, finish
+from tomas_router.schema.json_text import parse_json
 from tomas_router.schema.profiling import InputSize
+from tomas_router.schema.timeline_csv import MAX_TIME_MS
 
 Links = Literal["dataflow", "order"]
 MAX_INSTRUCTION_CHARS = 20_000
+MAX_STEPS = 64
 
 
 class Attachment(BaseModel):
@@ -23,8 +24,8 @@ class Attachment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    media_type: str = Field(min_length=1, description="for example video/mp4")
-    bytes: int = Field(ge=0)
+    media_type: str = Field(pattern=r"^[^/\s]+/[^/\s]+(\s*;.*)?$", description="for example video/mp4")
+    bytes: int = Field(ge=0, strict=True)
 
 
 class PlanRequest(BaseModel):
@@ -35,10 +36,12 @@ class PlanRequest(BaseModel):
     instruction: Annotated[str, StringConstraints(min_length=1, max_length=MAX_INSTRUCTION_CHARS)]
     id: str | None = None
     candidates: tuple[str, ...] | None = Field(default=None, description="only these tools may be chosen")
-    num_steps: int | None = Field(default=None, ge=1, le=64, description="exactly this many steps")
+    num_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, strict=True, description="exactly this many steps")
     links: Links = Field(default="dataflow", description="what depends_on means: consumed output, or call order")
     input_size: InputSize | None = Field(default=None, description="overrides what the wording implies")
-    deadline_ms: int | None = Field(default=None, gt=0, description="all steps end before this time of the timeline")
+    deadline_ms: int | None = Field(
+        default=None, gt=0, le=MAX_TIME_MS, strict=True, description="every step ends by this time of the timeline"
+    )
     attachments: tuple[Attachment, ...] = ()
 
     @field_validator("instruction")
@@ -58,7 +61,7 @@ class PlanRequest(BaseModel):
         return value
 
 
-def parse_request(data: Any) -> PlanRequest:
+def parse_request(data: str | Mapping[str, Any] | PlanRequest) -> PlanRequest:
     """A request from an instruction, a mapping or a ready request.
 
     Raises:
@@ -73,46 +76,81 @@ def parse_request(data: Any) -> PlanRequest:
     return request
 
 
-def read_requests(path: str | Path) -> tuple[list[PlanRequest], list[Finding]]:
-    """All well-formed rows of a JSON Lines file, and everything wrong with the others."""
+def read_requests(path: str | Path, known: Container[str] | None = None) -> tuple[list[PlanRequest], list[Finding]]:
+    """All well-formed rows of a JSON Lines file, and everything wrong with the others.
+
+    Args:
+        path: One request a line; blank lines are skipped. Every row has an id, which names its row of the output.
+        known: Names of the registered tools, which candidates must be among; None: not checked.
+    """
     log = FindingLog.of(path)
     requests: list[PlanRequest] = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        log.error(f"cannot be read: {error}")
-        return [], log.findings
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for line, text in _lines(path, log):
         try:
-            data = json.loads(line)
+            data = parse_json(text)
         except ValueError as error:
-            log.error(f"must be one JSON object a line: {error}", line=number)
+            log.error(f"must be one JSON object a line: {error}", line=line)
             continue
-        request = _parse(data, number, log)
-        if request is None:
-            continue
-        if request.id is not None and seen.setdefault(request.id, number) != number:
-            log.error(f"repeats the id of line {seen[request.id]}", line=number, field="id", value=request.id)
-        requests.append(request)
+        request = _parse(data, line, log)
+        if isinstance(data, Mapping):  # a row with one wrong field is still compared with the others and the registry
+            _check_id(data.get("id"), line, seen, log)
+            _check_candidates(data.get("candidates"), known, line, log)
+        if request is not None:
+            requests.append(request)
     if not requests and not log.findings:
         log.error("holds no request")
     return requests, log.findings
 
 
-def load_requests(path: str | Path) -> list[PlanRequest]:
-    """Reads a JSON Lines file of requests.
+def load_requests(path: str | Path, known: Container[str] | None = None) -> list[PlanRequest]:
+    """Reads a JSON Lines file of requests; ``known`` may be the registry, which candidates must be in.
 
     Raises:
         DataValidationError: Lists file, line and field of everything that is wrong.
     """
-    requests, findings = read_requests(path)
-    errors = [f for f in findings if f.severity == "error"]
-    if errors:
-        raise DataValidationError(errors)
+    requests, findings = read_requests(path, known)
+    finish(findings)
     return requests
+
+
+def iter_requests(path: str | Path, known: Container[str] | None = None) -> Iterator[PlanRequest]:
+    """The requests of a JSON Lines file one by one; the whole file is checked before the first is handed out.
+
+    Raises:
+        DataValidationError: At the call, not later: lists file, line and field of everything that is wrong.
+    """
+    return iter(load_requests(path, known))
+
+
+def _lines(path: str | Path, log: FindingLog) -> Iterator[tuple[int, str]]:
+    """(number, text) of every line that is not blank. Only line feeds end a line: JSON text may hold U+2028."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        log.error(f"cannot be read: {error.strerror}")
+        return
+    except UnicodeDecodeError:
+        log.error("must be UTF-8 text")
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _check_id(value: Any, line: int, seen: dict[str, int], log: FindingLog) -> None:
+    if value is None or value == "":
+        log.error("must be a non-empty string; it names the row of the output", line=line, field="id", value=value)
+    elif isinstance(value, str) and seen.setdefault(value, line) != line:
+        log.error(f"must be unique, but line {seen[value]} has the same", line=line, field="id", value=value)
+
+
+def _check_candidates(names: Any, known: Container[str] | None, line: int, log: FindingLog) -> None:
+    if known is None or not isinstance(names, list):
+        return
+    for name in names:
+        if isinstance(name, str) and name not in known:
+            log.error("must be tools of the registry", line=line, field="candidates", value=name)
 
 
 def _parse(data: Any, line: int | None, log: FindingLog) -> PlanRequest | None:

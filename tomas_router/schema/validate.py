@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tomas_router.schema.findings import Finding, FindingLog
+from tomas_router.schema.json_text import read_json
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import read_profiling
-from tomas_router.schema.registry import ToolRegistry, read_registry
+from tomas_router.schema.registry import read_registry
 from tomas_router.schema.request import read_requests
 from tomas_router.schema.timeline_csv import read_timeline
 
@@ -25,45 +26,34 @@ def validate_files(
 ) -> list[Finding]:
     """All findings of all given files, errors and warnings; an empty list means that everything is in order.
 
-    With a registry, profiled tools and the requests' candidates must be in it.
+    With a registry, profiled tools and the requests' candidates must be in it, well-formed or not: one malformed tool
+    does not hide what is wrong elsewhere.
     """
     findings: list[Finding] = []
-    known: ToolRegistry | None = None
+    known: frozenset[str] | None = None
     if registry is not None:
-        specs, found = read_registry(registry)
-        findings += found
-        if not any(f.severity == "error" for f in found):
-            known = ToolRegistry(specs)
+        read = read_registry(registry)
+        findings += read.findings
+        known = read.names or None  # a file without any name says nothing about the others
     if profiling is not None:
         findings += read_profiling(profiling, known)[1]
     if timeline is not None:
         findings += read_timeline(timeline)[2]
     if requests is not None:
-        findings += _requests(requests, known)
+        findings += read_requests(requests, known)[1]
     if plan is not None:
         findings += read_plan(plan)[1]
     return findings
 
 
-def _requests(path: str | Path, known: ToolRegistry | None) -> list[Finding]:
-    requests, findings = read_requests(path)
-    log = FindingLog.of(path)
-    for request in requests:
-        for name in request.candidates or ():
-            if known is not None and name not in known:
-                log.error(f"of request {request.id} must be in the registry", field="candidates", value=name)
-    return findings + log.findings
-
-
 def read_plan(path: str | Path) -> tuple[ToolPlan | None, list[Finding]]:
-    """A plan file, or what is wrong with it."""
+    """A plan file, or what is wrong with it. Text is no number here: types must be those of the schema."""
     log = FindingLog.of(path)
+    read = read_json(path, log)
+    if read is None:
+        return None, log.findings
     try:
-        return ToolPlan.model_validate(json.loads(Path(path).read_text(encoding="utf-8-sig"))), []
-    except OSError as error:
-        log.error(f"cannot be read: {error.strerror}")
+        return ToolPlan.model_validate_json(json.dumps(read[1]), strict=True), []
     except ValidationError as error:
         log.pydantic(error, None)
-    except ValueError as error:
-        log.error(f"must be JSON: {error}")
     return None, log.findings
