@@ -98,7 +98,7 @@ def test_tool_baselines_when_trained_offers_all_and_each_answers() -> None:
         "majority",
         "retrieval (BM25)",
         "retrieval (TF-IDF)",
-        "nearest training plan (TF-IDF)",
+        "nearest plan (TF-IDF)",
         "logistic regression (TF-IDF)",
     ]
     assert all(len(b.predict([ask("rain"), ask("text")])) == 2 for b in built)
@@ -107,7 +107,7 @@ def test_tool_baselines_when_trained_offers_all_and_each_answers() -> None:
 def test_gate_baselines_when_both_answers_occur_learn_them() -> None:
     texts = ["play the song now", "book the hotel now", "who was Plato", "what is love"]
     gates = gate_baselines(texts, [True, True, False, False])
-    assert list(gates) == ["majority", "nearest training request (TF-IDF)", "logistic regression (TF-IDF)"]
-    assert gates["nearest training request (TF-IDF)"](["book the flight", "who was Kant"]) == [True, False]
+    assert list(gates) == ["majority", "nearest request (TF-IDF)", "logistic regression (TF-IDF)"]
+    assert gates["nearest request (TF-IDF)"](["book the flight", "who was Kant"]) == [True, False]
     assert gates["majority"](["anything"]) == [True]
     assert gate_baselines(texts, [True] * 4) == {}

@@ -61,7 +61,7 @@ class OracleRouter:
         self._wrong = wrong
         self._fails = fails
 
-    def propose(self, request: PlanRequest, timeline: SystemTimeline | None) -> RawPlan:
+    def propose(self, request: PlanRequest, registry: object, profiling: object, timeline: SystemTimeline) -> RawPlan:
         row, found = self._solve(request, timeline)
         if not row.steps:
             return RawPlan((), "not_needed", 0.1, 0.0)
@@ -76,7 +76,7 @@ class OracleRouter:
             steps.append(StepProposal((choice,), (3.0, 0.0, 0.0), five, row.steps[k].depends_on))
         return RawPlan(tuple(steps), None, 0.9, -0.1)
 
-    def plan(self, request: PlanRequest, timeline: SystemTimeline | None) -> ToolPlan:
+    def plan(self, request: PlanRequest, registry: object, profiling: object, timeline: SystemTimeline) -> ToolPlan:
         if self._fails:
             raise TomasRouterError("out of order")
         row, found = self._solve(request, timeline)
@@ -103,9 +103,9 @@ class OracleRouter:
         status = {"status": "planned"} if placed else {"status": "infeasible", "reason": "no room"}
         return ToolPlan.model_validate({**common, **status, "steps": steps})
 
-    def _solve(self, request: PlanRequest, timeline: SystemTimeline | None) -> tuple[Row, object]:
+    def _solve(self, request: PlanRequest, timeline: SystemTimeline) -> tuple[Row, object]:
         row = next(r for r in ROWS if r.id == request.id)
-        return row, label(row, REGISTRY, PROFILING, timeline or SystemTimeline.default(), T_INF_MS)
+        return row, label(row, REGISTRY, PROFILING, timeline, T_INF_MS)
 
 
 def test_judge_when_the_planner_is_perfect_gives_full_marks() -> None:
@@ -129,8 +129,8 @@ def test_judge_when_the_planner_is_perfect_gives_full_marks() -> None:
     assert report.resources[OURS]["mape_latency_ms"].value == 0.0
     assert report.resources[OURS]["raw_feasible"].value == pytest.approx(1.0, abs=0.1)
     assert report.resources["mean row"]["mae_latency_ms"].value > 0
-    assert set(report.methods) >= {"majority", "retrieval (BM25)", "nearest training plan (TF-IDF)"}
-    assert report.methods["nearest training plan (TF-IDF)"]["tool"].value == pytest.approx(1.0)
+    assert set(report.methods) >= {"majority", "retrieval (BM25)", "nearest plan (TF-IDF)"}
+    assert report.methods["nearest plan (TF-IDF)"]["tool"].value == pytest.approx(1.0)
 
 
 def test_judge_when_the_curve_is_shuffled_or_empty_shows_the_loss() -> None:

@@ -58,7 +58,7 @@ class Asked:
 def ask(source: EvalSource, router: Router, row: Row, timeline: SystemTimeline | None) -> Asked:
     """The final plan and, for sources with profiles, the proposals behind it."""
     try:
-        plan = router.plan(source.request(row), timeline)
+        plan = router.plan(source.request(row), source.registry, source.profiling, timeline)
     except (TomasRouterError, ValidationError) as error:
         logger.warning("%s %s: %s", source.name, row.id, error)
         return Asked(None, ())
@@ -68,7 +68,7 @@ def ask(source: EvalSource, router: Router, row: Row, timeline: SystemTimeline |
 def propose(source: EvalSource, router: Router, row: Row, timeline: SystemTimeline | None) -> tuple[RawStep, ...]:
     """The heads' proposals with tools by name; none where the planner raised or saw no tool."""
     try:
-        raw: RawPlan = router.propose(source.request(row), timeline)
+        raw: RawPlan = router.propose(source.request(row), source.registry, source.profiling, timeline)
     except TomasRouterError as error:
         logger.warning("%s %s: %s", source.name, row.id, error)
         return ()

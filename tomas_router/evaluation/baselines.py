@@ -92,7 +92,7 @@ class NearestPlan:
     """Copies the plan of the most similar training request."""
 
     def __init__(self, vectors: TextVectors, training: TrainingPlans) -> None:
-        self.name = f"nearest training plan ({vectors.label})"
+        self.name = f"nearest plan ({vectors.label})"
         self._vectors = vectors.fit(training.instructions)
         self._rows = self._vectors.rows(training.instructions)
         self._training = training

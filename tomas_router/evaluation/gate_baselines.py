@@ -37,6 +37,6 @@ def gate_baselines(
     found: dict[str, GateBaseline] = {"majority": majority_gate(labels)}
     for make in vector_makers(encoders, keep_stop_words=True):
         label = make().label
-        found[f"nearest training request ({label})"] = nearest_gate(make(), texts, labels)
+        found[f"nearest request ({label})"] = nearest_gate(make(), texts, labels)
         found[f"logistic regression ({label})"] = logistic_gate(make(), texts, labels)
     return found

@@ -20,6 +20,8 @@ Cells = dict[str, Interval]
 Methods = dict[str, Cells]
 
 UNITS = {"cpu_core": "vCPU", "cpu_mem_gb": "GiB", "gpu_sm": "% of a GPU", "gpu_mem_gb": "GiB", "latency_ms": "ms"}
+FIRST_COLUMN_CHARS = 48
+FULL_CELL_CHARS = 19
 HIDDEN = frozenset({"node_f1_published", "link_f1_published"})
 """In the JSON only: they differ from the plain ones just where a plan calls a tool twice."""
 COUNT_TITLES = {
@@ -85,7 +87,15 @@ class Report:
             for note in source.notes:
                 console.print(f"[dim]{note}[/dim]")
             for grid in grids(source):
-                console.print(grid.table())
+                console.print(grid.table(console.width))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as text, short for narrow terminals and in full."""
+
+    short: str
+    full: str
 
 
 @dataclass(frozen=True)
@@ -94,19 +104,23 @@ class Grid:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
 
-    def table(self) -> Table:
+    def table(self, width: int) -> Table:
+        """For a terminal; where intervals do not fit, only ours keep them."""
+        roomy = width >= FIRST_COLUMN_CHARS + FULL_CELL_CHARS * (len(self.columns) - 1)
         drawn = Table(title=self.title, title_justify="left")
         for i, column in enumerate(self.columns):
             drawn.add_column(column, justify="right" if i else "left", style="bold" if column == OURS else None)
         for row in self.rows:
-            drawn.add_row(*row, style="bold" if row[0] == OURS else None)
+            full = [roomy or OURS in (column, row[0].full) for column in self.columns]
+            texts = (cell.full if whole else cell.short for cell, whole in zip(row, full, strict=True))
+            drawn.add_row(*texts, style="bold" if row[0].full == OURS else None)
         return drawn
 
     def markdown(self) -> str:
         rule = "|".join(["---", *["---:"] * (len(self.columns) - 1)])
-        lines = ["|".join(self.columns), rule, *("|".join(row) for row in self.rows)]
+        lines = ["|".join(self.columns), rule, *("|".join(cell.full for cell in row) for row in self.rows)]
         return "".join(f"|{line}|\n" for line in lines)
 
 
@@ -125,7 +139,7 @@ def grids(source: SourceReport) -> list[Grid]:
         _shares("resources: proposals that fit the curve", source.resources),
         _shares("does the curve matter? raw heads fed with three curves", source.conditions),
         _shares("by kind of machine", source.machines),
-        Grid("counts", ("what", "number"), tuple((COUNT_TITLES[k], str(v)) for k, v in source.counts.items())),
+        Grid("counts", ("what", "number"), tuple((_text(COUNT_TITLES[k]), _text(v)) for k, v in source.counts.items())),
     ]
     return [grid for grid in made if grid.rows]
 
@@ -134,29 +148,39 @@ def _shares(title: str, methods: Methods) -> Grid:
     """Measures down, methods across."""
     present = {name for found in methods.values() for name in found}
     wanted = [name for name in TITLES if name in present and name not in HIDDEN]
-    rows = tuple((TITLES[name], *(_percent(found.get(name)) for found in methods.values())) for name in wanted)
+    rows = tuple((_text(TITLES[name]), *(_percent(found.get(name)) for found in methods.values())) for name in wanted)
     return Grid(title, ("measure, %", *methods), rows)
 
 
 def _errors(error: str, title: str, methods: Methods) -> Grid:
+    """Methods down, resources across."""
+    draw = _percent if error == "mape" else _number
     columns = [f"{error}_{name}" for name in FIELDS]
-    rows = [
-        (name, *(_percent(found.get(c)) if error == "mape" else _number(found.get(c)) for c in columns))
+    rows = tuple(
+        (_text(name), *(draw(found.get(column)) for column in columns))
         for name, found in methods.items()
-        if any(c in found for c in columns)
-    ]
-    heads = tuple(f"{name}, {'%' if error == 'mape' else UNITS[name]}" for name in FIELDS)
-    return Grid(title, ("method", *heads), tuple(rows))
+        if any(column in found for column in columns)
+    )
+    heads = (f"{name}, {'%' if error == 'mape' else UNITS[name]}" for name in FIELDS)
+    return Grid(title, ("method", *heads), rows)
 
 
-def _percent(cell: Interval | None) -> str:
-    return "-" if cell is None else f"{100 * cell.value:.1f} ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
+def _text(value: object) -> Cell:
+    return Cell(str(value), str(value))
 
 
-def _number(cell: Interval | None) -> str:
-    return "-" if cell is None else f"{_short(cell.value)} ({_short(cell.low)}-{_short(cell.high)})"
+def _percent(cell: Interval | None) -> Cell:
+    if cell is None:
+        return _text("-")
+    return Cell(f"{100 * cell.value:.1f}", f"{100 * cell.value:.1f} ({100 * cell.low:.1f}-{100 * cell.high:.1f})")
 
 
-def _short(value: float) -> str:
+def _number(cell: Interval | None) -> Cell:
+    if cell is None:
+        return _text("-")
+    return Cell(_digits(cell.value), f"{_digits(cell.value)} ({_digits(cell.low)}-{_digits(cell.high)})")
+
+
+def _digits(value: float) -> str:
     """Three significant digits without an exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What the evaluation asks of a planner: its raw proposals and its final plan for one request under one curve."""
+"""What the evaluation asks of a planner; ``planner.Planner`` is one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from tomas_router.schema.request import PlanRequest
 
 
 class Router(Protocol):
-    """A planner over one registry; encodings are kept between calls."""
+    """Keeps the encodings of a registry between calls, so that asking row by row is a batch."""
 
-    def propose(self, request: PlanRequest, timeline: SystemTimeline | None) -> RawPlan:
+    def propose(
+        self,
+        request: PlanRequest,
+        registry: ToolRegistry,
+        profiling: ProfilingTable | None,
+        timeline: SystemTimeline | None,
+    ) -> RawPlan:
         """The heads' answer before allocation."""
         ...
 
-    def plan(self, request: PlanRequest, timeline: SystemTimeline | None) -> ToolPlan:
+    def plan(
+        self,
+        request: PlanRequest,
+        registry: ToolRegistry,
+        profiling: ProfilingTable | None,
+        timeline: SystemTimeline | None,
+    ) -> ToolPlan:
         """The finished plan."""
-        ...
-
-
-class MakeRouter(Protocol):
-    """Opens a planner on a registry."""
-
-    name: str
-
-    def __call__(self, registry: ToolRegistry, profiling: ProfilingTable | None) -> Router:
-        """A router over this registry."""
         ...
