@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any, Literal, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -26,7 +27,7 @@ class AgentState(TypedDict, total=False):
     tool_plan: dict[str, Any]
     """``ToolPlan`` as plain JSON."""
     results: dict[str, Any]
-    """Result by step id."""
+    """Simulated start and end of every step, by step id."""
 
 
 def make_graph(planner: Planner | None = None) -> CompiledStateGraph:
@@ -43,8 +44,10 @@ def make_graph(planner: Planner | None = None) -> CompiledStateGraph:
         runtime.stream_writer({"type": "tool_plan", **update})
         return Command(update=update, goto="execute" if tool_plan.status == "planned" else END)
 
-    def execute(state: AgentState) -> AgentState:
-        return {"results": StubExecutor().run(ToolPlan.model_validate(state["tool_plan"]))}
+    def execute(state: AgentState, runtime: Runtime) -> AgentState:
+        executor = StubExecutor(write=lambda text: runtime.stream_writer({"type": "executor", "text": text}))
+        report = executor.run(ToolPlan.model_validate(state["tool_plan"]))
+        return {"results": {record.id: asdict(record) for record in report.records}}
 
     graph = StateGraph(AgentState)
     graph.add_node("plan", plan)

@@ -42,9 +42,9 @@ def plan(status: str, steps: tuple[PlanStep, ...], **changes) -> ToolPlan:
     return ToolPlan(**(fields | changes))
 
 
-def shown(answer: ToolPlan, width: int = 160) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(plan_view(answer, "Title"))
+def shown(answer: ToolPlan, explanation: bool = False) -> str:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(plan_view(answer, "Title", explanation))
     return console.file.getvalue()
 
 
@@ -72,7 +72,9 @@ def test_view_when_no_tool_has_no_table():
 
 def test_view_when_text_looks_like_markup_prints_it_unchanged():
     odd = step(1, 0, 1000, tool_name="read[/red]file[bold]")
-    assert "read[/red]file[bold]" in shown(plan("planned", (odd,), explanation="[red]why[/red]"))
+    text = shown(plan("planned", (odd,), explanation="[red]why[/red]"), explanation=True)
+    assert "read[/red]file[bold]" in text
+    assert "[red]why[/red]" in text
 
 
 @pytest.mark.parametrize(

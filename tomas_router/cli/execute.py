@@ -23,13 +23,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs every step in order of its dependencies; 3 when the plan is infeasible."""
-    from tomas_router.executors.stub import StubExecutor
-
     plan = load_plan(args.plan)
     if plan.status != "planned":
         sys.stdout.write(f"nothing to run: {plan.status}{f' ({plan.reason})' if plan.reason else ''}\n")
         return INFEASIBLE if plan.status == "infeasible" else OK
-    StubExecutor().run(plan)
+    from tomas_router.executors.stub import StubExecutor
+
+    StubExecutor(write=sys.stdout.write).run(plan)
     return OK
 
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     request = _request(args)
     system = load_system(args)
     plan = load_planner(args).plan(request, *system, explain=args.explain)
-    show(plan, as_json=args.json)
+    _show(plan, args)
     return INFEASIBLE if plan.status == "infeasible" else OK
 
 
@@ -107,16 +107,15 @@ def registry_or_shipped(path: Path | None) -> ToolRegistry:
     return ToolRegistry.from_json(path or shipped.registry_path())
 
 
-def show(plan: ToolPlan, as_json: bool, title: str | None = None) -> None:
-    """Prints a plan: JSON for programs, a table for people."""
-    if as_json:
+def _show(plan: ToolPlan, args: argparse.Namespace) -> None:
+    if args.json:
         sys.stdout.write(plan.model_dump_json(indent=2) + "\n")
         return
     from rich.console import Console
 
     from tomas_router.cli.plan_view import plan_view
 
-    Console().print(plan_view(plan, title))
+    Console().print(plan_view(plan, explanation=args.explain))
 
 
 def _request(args: argparse.Namespace) -> PlanRequest:

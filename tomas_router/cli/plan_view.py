@@ -17,13 +17,13 @@ STATUS_STYLE = {"planned": "bold green", "no_tool": "bold yellow", "infeasible":
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def plan_view(plan: ToolPlan, title: str | None = None) -> RenderableType:
-    """The whole answer; ``title`` stands above it."""
+def plan_view(plan: ToolPlan, title: str | None = None, explanation: bool = False) -> RenderableType:
+    """The whole answer; ``title`` stands before it, the explanation behind it if wanted."""
     parts: list[RenderableType] = [_summary(plan, title)]
     if plan.steps:
         parts.append(_steps_table(plan))
     parts.extend(_shortfall(plan))
-    if plan.explanation:
+    if explanation:
         parts.append(Text(plan.explanation, style="italic"))
     return Group(*parts)
 
