@@ -48,7 +48,7 @@ class Script:
 @dataclass(frozen=True)
 class _State:
     script: Script
-    ids: tuple[int, ...]  # tool ids by position in the encodings
+    names: tuple[str, ...]  # by position in the encodings
     taken: tuple[str, ...]
 
 
@@ -65,7 +65,6 @@ class ScriptedEngine:
         fingerprint: str = "scripted-1",
     ) -> None:
         self._scripts = scripts
-        self._names: list[str] = []
         self.calibration = calibration or Calibration()
         self.fingerprint = fingerprint
         self.encoded: list[str] = []
@@ -73,43 +72,38 @@ class ScriptedEngine:
         self.shortlists: list[list[str]] = []
 
     def prepare_tools(self, tools: Sequence[Any], profiling: Any | None) -> ToolBatch:
-        ids = []
-        for tool in tools:
-            if tool.name not in self._names:
-                self._names.append(tool.name)
-            ids.append(self._names.index(tool.name))
+        ids = np.stack([_spelled(tool.name) for tool in tools])
         rows = [len(profiling.rows(tool.name)) if profiling is not None else 0 for tool in tools]
-        count = len(ids)
         return ToolBatch(
-            np.array(ids, dtype=np.int64)[:, None],
-            np.ones((count, 1), dtype=bool),
+            ids,
+            ids > 0,
             np.array(rows, dtype=np.float32)[:, None, None] * np.ones((1, 1, 6), dtype=np.float32),
             np.array(rows)[:, None] > 0,
         )
 
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
-        ids = batch.token_ids_NL[:, 0]
-        self.encoded += [self._names[i] for i in ids.tolist()]
-        keys = np.zeros((len(ids), WIDTH), dtype=np.float32)
-        keys[:, 0] = [zlib.crc32(self._names[i].encode()) for i in ids.tolist()]
-        keys[:, 1] = batch.rows_NR6[:, 0, 0]
-        vectors = np.stack([_words(self._names[i].replace("_", " ")) for i in ids.tolist()])
-        prefix = np.zeros((len(ids), 2, 1, 4), dtype=np.float32) + keys[:, :1, None, None]
-        return ToolEncodings(keys, self._ids(ids), vectors, prefix, prefix + 1)
+        keys = batch.token_ids_NL.astype(np.float32)
+        names = [_read(key) for key in keys]
+        self.encoded += names
+        aware = keys.copy()
+        aware[:, -1] = batch.rows_NR6[:, 0, 0]
+        vectors = np.stack([_words(name.replace("_", " ")) for name in names])
+        prefix = np.zeros((len(names), 2, 1, 4), dtype=np.float32) + keys.sum(axis=1)[:, None, None, None]
+        return ToolEncodings(aware, keys, vectors, prefix, prefix + 1)
 
     def retrieval_vector(self, instruction: str) -> Float:
         return _words(instruction)
 
     def open(self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str) -> Opening:
         script = self._scripts if isinstance(self._scripts, Script) else self._scripts[instruction]
-        state = _State(script, tuple(tools.key_ND[:, 0].astype(int).tolist()), ())
+        state = _State(script, tuple(_read(key) for key in tools.key_ND), ())
         self.windows.append(window)
-        self.shortlists.append([self._names[state.ids[i]] for i in shortlist.tolist()])
+        self.shortlists.append([state.names[i] for i in shortlist.tolist()])
         return Opening(state, script.gate_logit, self._logits(state))
 
     def step(self, state: _State, tool_index: int) -> StepOutcome:
         slot = state.script.slots[len(state.taken)] if len(state.taken) < len(state.script.slots) else Slot({})
-        after = _State(state.script, state.ids, (*state.taken, self._names[state.ids[tool_index]]))
+        after = _State(state.script, state.names, (*state.taken, state.names[tool_index]))
         depends = [*slot.depends, *[UNSAID] * len(state.taken)][: len(state.taken)]
         sizes = [5.0 if size == slot.size else 0.0 for size in ("small", "medium", "large")]
         return StepOutcome(
@@ -128,16 +122,22 @@ class ScriptedEngine:
         said = script.after.get(state.taken)
         if said is None:
             said = script.slots[position].logits if position < len(script.slots) else {END: 10.0}
-        logits = np.full(len(state.ids) + 1, UNSAID, dtype=np.float32)
-        for place, tool_id in enumerate(state.ids):
-            logits[place] = said.get(self._names[tool_id], UNSAID)
+        logits = np.full(len(state.names) + 1, UNSAID, dtype=np.float32)
+        for place, name in enumerate(state.names):
+            logits[place] = said.get(name, UNSAID)
         logits[-1] = said.get(END, UNSAID)
         return logits
 
-    def _ids(self, ids: Int) -> Float:
-        keys = np.zeros((len(ids), WIDTH), dtype=np.float32)
-        keys[:, 0] = ids
-        return keys
+
+def _spelled(name: str) -> Int:
+    """(WIDTH,) the characters of a name, so that encodings alone say which tool they are."""
+    codes = np.zeros(WIDTH, dtype=np.int64)
+    codes[: len(name)] = [ord(c) for c in name]
+    return codes
+
+
+def _read(key_D: Float) -> str:
+    return "".join(chr(int(code)) for code in key_D if code)
 
 
 def _words(text: str) -> Float:
