@@ -30,7 +30,7 @@ def test_snapshot_is_one_held_row_with_an_epoch(monkeypatch: pytest.MonkeyPatch)
 
 def test_missing_psutil_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    with pytest.raises(MissingExtraError, match="pip install psutil"):
+    with pytest.raises(MissingExtraError, match=r'pip install "tomas-router\[host\]"'):
         snapshot.live_timeline()
 
 

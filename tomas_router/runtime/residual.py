@@ -58,8 +58,7 @@ class ResidualCapacity:
         last_break = int(timeline.times_ms[-1])
         horizon = timeline.horizon_ms
         known_until = last_break if horizon is None else int(horizon)
-        has_length = horizon is not None or len(timeline.times_ms) > 1  # a lone row without horizon must hold
-        end = known_until if timeline.tail == "strict" and has_length else FOREVER_MS
+        end = known_until if timeline.tail == "strict" else FOREVER_MS
         if deadline_ms is not None:
             end = min(end, deadline_ms)
         free = np.ascontiguousarray(timeline.capacity_int.T)

@@ -83,7 +83,9 @@ def _psutil() -> Any:
     try:
         import psutil
     except ImportError as error:
-        raise MissingExtraError("a live snapshot of this host needs psutil: pip install psutil") from error
+        raise MissingExtraError(
+            'a live snapshot of this host needs psutil: pip install "tomas-router[host]"'
+        ) from error
     return psutil
 
 
