@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import Any, Literal, TypedDict
 
 from langgraph.graph import END, START, StateGraph
@@ -27,7 +26,7 @@ class AgentState(TypedDict, total=False):
     tool_plan: dict[str, Any]
     """``ToolPlan`` as plain JSON."""
     results: dict[str, Any]
-    """Simulated start and end of every step, by step id."""
+    """What became of every step, by step id."""
 
 
 def make_graph(planner: Planner | None = None) -> CompiledStateGraph:
@@ -46,8 +45,7 @@ def make_graph(planner: Planner | None = None) -> CompiledStateGraph:
 
     def execute(state: AgentState, runtime: Runtime) -> AgentState:
         executor = StubExecutor(write=lambda text: runtime.stream_writer({"type": "executor", "text": text}))
-        report = executor.run(ToolPlan.model_validate(state["tool_plan"]))
-        return {"results": {record.id: asdict(record) for record in report.records}}
+        return {"results": executor.run(ToolPlan.model_validate(state["tool_plan"]))}
 
     graph = StateGraph(AgentState)
     graph.add_node("plan", plan)

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         return INFEASIBLE if plan.status == "infeasible" else OK
     from tomas_router.executors.stub import StubExecutor
 
-    StubExecutor(write=sys.stdout.write).run(plan)
+    StubExecutor().run(plan)
     return OK
 
 

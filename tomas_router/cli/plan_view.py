@@ -1,10 +1,13 @@
-"""A plan for people: one line of summary and a table with a bar per step on a common time axis."""
+"""A plan for people: one line of summary, then every step with its resources and its bar on a common time axis."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich import box
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -12,16 +15,17 @@ if TYPE_CHECKING:
     from tomas_router.schema.plan import PlanStep, ToolPlan
     from tomas_router.schema.profiling import ResourceConfig
 
-BAR_CELLS = 24
 STATUS_STYLE = {"planned": "bold green", "no_tool": "bold yellow", "infeasible": "bold red"}
+NO_BREAK_SPACE = "\u00a0"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+MIN_BAR_CELLS, MAX_BAR_CELLS = 10, 40
 
 
 def plan_view(plan: ToolPlan, title: str | None = None, explanation: bool = False) -> RenderableType:
     """The whole answer; ``title`` stands before it, the explanation behind it if wanted."""
     parts: list[RenderableType] = [_summary(plan, title)]
     if plan.steps:
-        parts.append(_steps_table(plan))
+        parts.append(_Steps(plan))
     parts.extend(_shortfall(plan))
     if explanation:
         parts.append(Text(plan.explanation, style="italic"))
@@ -38,21 +42,20 @@ def duration(ms: float) -> str:
 
 
 def config_text(config: ResourceConfig | None) -> str:
-    """``4 CPU · 8 GiB · GPU 50 % · 6 GiB``; the GPU part only where one is used."""
+    """``4 CPU · 8 GiB · GPU 50 % · 6 GiB``, the GPU part only where one is used; numbers keep their units."""
     if config is None:
-        return "-"
-    text = f"{config.cpu_core:g} CPU · {config.cpu_mem_gb:.3g} GiB"
+        return "not placed"
+    parts = [f"{config.cpu_core:g} CPU", f"{config.cpu_mem_gb:.3g} GiB"]
     if config.gpu_sm > 0 or config.gpu_mem_gb > 0:
-        text += f" · GPU {config.gpu_sm:g} % · {config.gpu_mem_gb:.3g} GiB"
-    return text
+        parts += [f"GPU {config.gpu_sm:g} %", f"{config.gpu_mem_gb:.3g} GiB"]
+    return " · ".join(part.replace(" ", NO_BREAK_SPACE) for part in parts)
 
 
-def bar(start_ms: float, end_ms: float, total_ms: float, cells: int = BAR_CELLS) -> str:
+def bar_text(start_ms: float, end_ms: float, total_ms: float, cells: int) -> str:
     """A bar from start to end on an axis of ``total_ms``, drawn in eighths of a cell and never invisible."""
     scale = cells * 8 / total_ms if total_ms > 0 else 0.0
-    first, last = round(start_ms * scale), round(end_ms * scale)
-    first = min(first, cells * 8 - 1)
-    last = max(last, first + 1)
+    first = min(round(start_ms * scale), cells * 8 - 1)
+    last = max(round(end_ms * scale), first + 1)
     drawn = []
     for cell in range(cells):
         filled = min(last, cell * 8 + 8) - max(first, cell * 8)
@@ -65,57 +68,66 @@ def bar(start_ms: float, end_ms: float, total_ms: float, cells: int = BAR_CELLS)
     return "".join(drawn)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The table of steps; its bars take the width that the other columns leave."""
+
+    plan: ToolPlan
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        others = Measurement.get(console, options.update(width=10_000), _steps_table(self.plan, 0)).maximum
+        yield _steps_table(self.plan, min(max(options.max_width - others - 2, MIN_BAR_CELLS), MAX_BAR_CELLS))
+
+
 def _summary(plan: ToolPlan, title: str | None) -> Text:
     text = Text()
     if title:
-        text.append(title + "  ", style="bold")
+        text.append(title + ": ", style="bold")
     text.append(plan.status, style=STATUS_STYLE[plan.status])
+    if plan.steps:
+        text.append(f", {len(plan.steps)} step{'s' if len(plan.steps) != 1 else ''}")
+    if plan.makespan_ms is not None:
+        text.append(f", done after {duration(plan.makespan_ms)}")
     if plan.reason:
         text.append(f" ({plan.reason})")
-    if plan.steps:
-        text.append(f" · {len(plan.steps)} step{'s' if len(plan.steps) != 1 else ''}")
-    end = plan.makespan_ms
-    if end is not None:
-        text.append(f" · done after {duration(end)}")
-    text.append(f" · decided in {duration(plan.t_inf_ms)} (T_inf)", style="dim")
     if plan.beyond_horizon:
-        text.append(" · beyond the timeline's horizon: its last row is held", style="yellow")
+        text.append(" (the end lies beyond the timeline, whose last row is held)", style="yellow")
     return text
 
 
-def _steps_table(plan: ToolPlan) -> Table:
+def _steps_table(plan: ToolPlan, bar_cells: int) -> Table:
+    """Args: bar_cells: width of the bars; 0 leaves them out, as does a plan without times."""
     total_ms = plan.makespan_ms
-    table = Table(header_style="bold", pad_edge=False)
-    for column in ("step", "tool", "size", "resources"):
-        table.add_column(column, no_wrap=column in ("step", "size"))
-    table.add_column("start", justify="right", no_wrap=True)
-    table.add_column("end", justify="right", no_wrap=True)
-    if total_ms is not None:
-        axis = f"0{duration(total_ms):>{BAR_CELLS - 1}}"
-        table.add_column(axis, style="cyan", no_wrap=True, width=BAR_CELLS)
-    table.add_column("after", no_wrap=True)
+    with_bars = total_ms is not None and bar_cells > 0
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("step", overflow="fold", max_width=10)
+    table.add_column("tool and resources", overflow="fold")
+    table.add_column("from, to", justify="right", no_wrap=True)
+    if total_ms is not None and with_bars:
+        table.add_column("0" + duration(total_ms).rjust(bar_cells - 1), style="cyan", no_wrap=True)
     table.add_column("sure", justify="right", no_wrap=True)
     for step in plan.steps:
-        table.add_row(*map(Text, _step_cells(step, total_ms)))  # Text: names are shown, never read as markup
+        bars = [bar_text(step.start_ms or 0, step.end_ms or 0, total_ms or 0, bar_cells)] if with_bars else []
+        # Text everywhere: names are shown, never read as markup.
+        table.add_row(_name(step), _tool(step), _times(step), *map(Text, bars), Text(f"{step.confidence:.0%}"))
     return table
 
 
-def _step_cells(step: PlanStep, total_ms: int | None) -> list[str]:
-    end_ms = step.end_ms
-    cells = [
-        step.id,
-        step.tool_name,
-        step.input_size,
-        config_text(step.resource_config) + (" (predicted)" if step.source == "predicted" else ""),
-        "-" if step.start_ms is None else duration(step.start_ms),
-        "-" if end_ms is None else duration(end_ms),
-    ]
-    if total_ms is not None:
-        # A makespan exists, so every step has a start and an end.
-        assert step.start_ms is not None
-        assert end_ms is not None
-        cells.append(bar(step.start_ms, end_ms, total_ms))
-    return [*cells, " ".join(step.depends_on) or "-", f"{step.confidence:.0%}"]
+def _name(step: PlanStep) -> Text:
+    after = f"\n← {' '.join(step.depends_on)}" if step.depends_on else ""
+    return Text(step.id).append(after, style="dim")
+
+
+def _tool(step: PlanStep) -> Text:
+    predicted = " (predicted)" if step.source == "predicted" else ""
+    details = f"{NO_BREAK_SPACE}· {step.input_size}\n{config_text(step.resource_config)}{predicted}"
+    return Text(step.tool_name).append(details, style="dim")
+
+
+def _times(step: PlanStep) -> Text:
+    if step.start_ms is None or step.end_ms is None:
+        return Text("-")
+    return Text(f"{duration(step.start_ms)}\n{duration(step.end_ms)}")
 
 
 def _shortfall(plan: ToolPlan) -> list[Text]:
