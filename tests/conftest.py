@@ -16,6 +16,14 @@ if find_spec("hypothesis") is not None:  # absent in the torch-free environment
     settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Encoded tools are shared by the tests of a run, and never taken from an earlier one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOMAS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     """In continuous integration a skipped test fails: a skip there is a hole in what was proved."""

@@ -48,7 +48,6 @@ def test_main_when_arguments_are_wrong_exits_with_bad_input(arguments, capsys):
         (["plan", "a", "--batch", "b.jsonl"], "TEXT or --batch"),
         (["plan", "--batch", "b.jsonl"], "--out belong together"),
         (["plan", "a", "--out", "b.jsonl"], "--out belong together"),
-        (["plan", "a", "--tail", "hold"], "need --timeline"),
         (["plan", "a", "--candidates", " , "], "at least one tool name"),
     ],
 )

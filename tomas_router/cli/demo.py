@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tomas_router import shipped
+    from tomas_router.cli.cache_dir import cache_dir
     from tomas_router.cli.plan_view import plan_view
     from tomas_router.planner.planner import Planner
     from tomas_router.runtime.timeline import SystemTimeline
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     console.print(f"\n[bold]Request[/]  {args.text}")
-    planner = Planner.load()
+    planner = Planner.load(cache_dir=cache_dir())
     plans = []
     for name, machine in MACHINES.items():
         plan = planner.plan(args.text, timeline=SystemTimeline.from_csv(shipped.timeline_path(name)))

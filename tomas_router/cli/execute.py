@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
         return INFEASIBLE if plan.status == "infeasible" else OK
     from tomas_router.executors.stub import StubExecutor
 
-    StubExecutor().run(plan)
+    if datetime.now(UTC) > datetime.fromisoformat(plan.expires_at):
+        sys.stderr.write(f"tomas: the plan's curve ended at {plan.expires_at}; simulated all the same\n")
+    StubExecutor(check_expiry=False).run(plan)
     return OK
 
 

@@ -70,15 +70,16 @@ def run(args: argparse.Namespace) -> int:
 
 def load_planner(args: argparse.Namespace) -> Planner:
     """The planner with ``--model`` or the packaged model."""
+    from tomas_router.cli.cache_dir import cache_dir
     from tomas_router.planner.planner import Planner
 
-    return Planner.load(args.model)
+    return Planner.load(args.model, cache_dir=cache_dir())
 
 
 def load_system(
     args: argparse.Namespace,
-) -> tuple[ToolRegistry | None, ProfilingTable | None, SystemTimeline | None]:
-    """Registry, profile and timeline as named; None means the shipped one.
+) -> tuple[ToolRegistry | None, ProfilingTable | None, SystemTimeline]:
+    """Registry and profile as named, None meaning the shipped ones, and the timeline, by default an idle machine.
 
     A registry given without a profile is planned by predicted demand: the shipped profile belongs to the shipped tools.
     """
@@ -91,11 +92,10 @@ def load_system(
         if args.profiling is None
         else ProfilingTable.from_csv(args.profiling, registry or registry_or_shipped(None))
     )
-    if args.timeline is None:
-        if args.tail is not None or args.horizon_ms is not None:
-            args.parser.error("--tail and --horizon-ms need --timeline")
-        return registry, profiling, None
-    timeline = SystemTimeline.from_csv(args.timeline, tail=args.tail, horizon_ms=args.horizon_ms)
+    if args.timeline is not None:
+        timeline = SystemTimeline.from_csv(args.timeline, tail=args.tail, horizon_ms=args.horizon_ms)
+    else:
+        timeline = SystemTimeline.default().with_tail(args.tail, args.horizon_ms)
     return registry, profiling, timeline
 
 
