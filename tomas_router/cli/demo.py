@@ -26,8 +26,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the three plans as tables and the last one as validated JSON; 3 when one of them is infeasible."""
+    """Prints the first plan as JSON and all three as tables; 3 when one of them is infeasible."""
     from rich.console import Console
+    from rich.markup import escape
 
     from tomas_router import shipped
     from tomas_router.cli.cache_dir import cache_dir
@@ -36,16 +37,22 @@ def run(args: argparse.Namespace) -> int:
     from tomas_router.runtime.timeline import SystemTimeline
     from tomas_router.schema.plan import ToolPlan
 
-    console = Console()
-    console.print(f"\n[bold]Request[/]  {args.text}")
     planner = Planner.load(cache_dir=cache_dir())
-    plans = []
-    for name, machine in MACHINES.items():
-        plan = planner.plan(args.text, timeline=SystemTimeline.from_csv(shipped.timeline_path(name)))
-        plans.append(ToolPlan.model_validate_json(plan.model_dump_json()))
-        console.print()
+    answers = {
+        machine: planner.plan(args.text, timeline=SystemTimeline.from_csv(shipped.timeline_path(name)))
+        for name, machine in MACHINES.items()
+    }
+    written = [answer.model_dump_json() for answer in answers.values()]
+    plans = [ToolPlan.model_validate_json(text) for text in written]
+
+    console = Console()
+    console.print_json(written[0])
+    console.print(f"[bold]Request:[/] {escape(args.text)}\n")
+    for machine, plan in zip(answers, plans, strict=True):
         console.print(plan_view(plan, f"On {machine}"))
-    console.print("\n[bold]The last plan as JSON[/]")
-    console.print_json(plans[-1].model_dump_json())
-    console.print(f"[green]valid[/]: {len(plans)} plans pass the ToolPlan schema {plans[-1].schema_version}")
+        console.print()
+    console.print(
+        f"[green]valid[/]: {len(plans)} plans pass the ToolPlan schema {plans[0].schema_version}; "
+        "the first is printed above as JSON"
+    )
     return INFEASIBLE if any(plan.status == "infeasible" for plan in plans) else OK
