@@ -65,6 +65,14 @@ def test_view_when_the_terminal_is_narrow_cuts_no_name_and_no_number():
     assert "…" not in text
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_view_when_bars_take_the_rest_keeps_every_step_on_two_lines(width):
+    steps = (step(1, 500, 1500), step(2, 2000, 2000, depends_on=("s1",)), step(3, 2000, 900, depends_on=("s1",)))
+    lines = shown(plan("planned", steps), width=width).splitlines()
+    assert max(map(len, lines)) == min(width, 88)
+    assert len(lines) == 1 + 1 + 2 + 2 * len(steps) + 1
+
+
 def test_view_when_infeasible_shows_tools_and_what_is_missing():
     missing = Shortfall(resource="gpu_mem_gb", at_ms=1200, needed=8, available=2.5, unit="GiB")
     text = shown(plan("infeasible", (step(1, None, None),), reason="no GPU", missing=(missing,)))

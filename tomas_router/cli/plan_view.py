@@ -19,6 +19,7 @@ STATUS_STYLE = {"planned": "bold green", "no_tool": "bold yellow", "infeasible":
 NO_BREAK_SPACE = "\u00a0"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 MIN_BAR_CELLS, MAX_BAR_CELLS = 10, 40
+GAP_CELLS = 3  # between two columns
 
 
 def plan_view(plan: ToolPlan, title: str | None = None, explanation: bool = False) -> RenderableType:
@@ -76,7 +77,7 @@ class _Steps:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         others = Measurement.get(console, options.update(width=10_000), _steps_table(self.plan, 0)).maximum
-        yield _steps_table(self.plan, min(max(options.max_width - others - 2, MIN_BAR_CELLS), MAX_BAR_CELLS))
+        yield _steps_table(self.plan, min(max(options.max_width - others - GAP_CELLS, MIN_BAR_CELLS), MAX_BAR_CELLS))
 
 
 def _summary(plan: ToolPlan, title: str | None) -> Text:
