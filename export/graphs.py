@@ -21,6 +21,9 @@ Axes = dict[str, dict[int, str]]
 class QuantisedEmbedding(nn.Module):
     """Token embedding as one signed byte a number and one scale a row."""
 
+    table: Tensor
+    scale: Tensor
+
     def __init__(self, weight_WD: Tensor) -> None:
         super().__init__()
         scale_W1 = (weight_WD.abs().amax(1, keepdim=True) / 127.0).clamp(min=1e-8)

@@ -107,14 +107,28 @@ def trace(spec: GraphSpec) -> onnx.ModelProto:
         torch.onnx.export(
             spec.module.eval(),
             spec.inputs,
-            buffer,
+            buffer,  # type: ignore[arg-type]
             input_names=list(spec.input_names),
             output_names=list(spec.output_names),
             dynamic_axes=spec.axes,
             opset_version=OPSET,
             dynamo=False,
         )
-    return onnx.load_model_from_string(buffer.getvalue())
+    return inline_shared(onnx.load_model_from_string(buffer.getvalue()))
+
+
+def inline_shared(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Reads shared tensors directly: the tracer puts an ``Identity`` before the second use, which hides the weight."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    source = {n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity" and n.input[0] in constants}
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name in source:
+                node.input[i] = source[name]
+    kept = [n for n in model.graph.node if not (n.op_type == "Identity" and n.output[0] in source)]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
 
 
 def _write_small_tensors(checkpoint: Checkpoint, embedding: QuantisedEmbedding, out: Path) -> None:

@@ -50,8 +50,10 @@ def test_plan_when_nothing_fits_is_infeasible_and_still_lists_the_tools(tiny_mac
     assert plan.reason
 
 
-def test_plan_when_the_horizon_is_short_and_strict_is_infeasible(capsys):
-    arguments = ["--timeline", str(shipped.timeline_path("idle")), "--tail", "strict", "--horizon-ms", "600"]
+def test_plan_when_the_horizon_is_short_and_strict_is_infeasible(tmp_path):
+    timeline = tmp_path / "timeline.csv"
+    timeline.write_text("time_ms,cpu_cores,cpu_mem_gb,gpu_sm,gpu_mem_gb\n0,32,128,100,24\n")
+    arguments = ["--timeline", str(timeline), "--tail", "strict", "--horizon-ms", "600"]
     assert main(["plan", REQUEST, *arguments, "--json"]) == 3
 
 

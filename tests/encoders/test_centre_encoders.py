@@ -2,9 +2,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tomas_router.config import TemporalConfig  # noqa: E402
-from tomas_router.encoders.task_encoder import RetrievalEncoder, UserTaskEncoder  # noqa: E402
-from tomas_router.encoders.temporal_encoder import TemporalEncoder  # noqa: E402
+from tomas_router.config import TemporalConfig
+from tomas_router.encoders.task_encoder import RetrievalEncoder, UserTaskEncoder
+from tomas_router.encoders.temporal_encoder import TemporalEncoder
 
 pytestmark = pytest.mark.m2
 

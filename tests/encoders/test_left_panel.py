@@ -2,12 +2,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tomas_router.config import ToolConfig  # noqa: E402
-from tomas_router.encoders.complete_tool_encoder import CompleteToolEncoder  # noqa: E402
-from tomas_router.encoders.resource_mlp import ResourceMLP  # noqa: E402
-from tomas_router.encoders.set_encoder import ToolAwareEmbedding, ToolSetEncoder  # noqa: E402
-from tomas_router.encoders.tool_encoder import EmbeddingCache, NameTokenEncoder, TextToolEncoder  # noqa: E402
-from tomas_router.errors import UnknownToolError  # noqa: E402
+from tomas_router.config import ToolConfig
+from tomas_router.encoders.complete_tool_encoder import CompleteToolEncoder
+from tomas_router.encoders.resource_mlp import ResourceMLP
+from tomas_router.encoders.set_encoder import ToolAwareEmbedding, ToolSetEncoder
+from tomas_router.encoders.tool_encoder import EmbeddingCache, NameTokenEncoder, TextToolEncoder
+from tomas_router.errors import UnknownToolError
 
 pytestmark = pytest.mark.m1
 D = 32

@@ -3,8 +3,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tomas_router.config import BackboneConfig  # noqa: E402
-from tomas_router.model.backbone import PrefixCache, QwenBackbone, llama_to_qwen2  # noqa: E402
+from tomas_router.config import BackboneConfig
+from tomas_router.model.backbone import PrefixCache, QwenBackbone, llama_to_qwen2
 
 pytestmark = pytest.mark.m2
 SIZES = {

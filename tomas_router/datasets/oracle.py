@@ -68,4 +68,4 @@ def rows_of_size(profiling: ProfilingTable, tool: str, size: InputSize) -> tuple
 def _placeholder(tool: str, size: str) -> ProfileRow:
     return ProfileRow(
         tool=tool, input_size=size, cpu_core=0, cpu_mem_gb=0, gpu_sm=0, gpu_mem_gb=0, latency_ms=UNPROFILED_LATENCY_MS
-    )  # type: ignore[arg-type]
+    )

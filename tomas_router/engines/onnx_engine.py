@@ -185,7 +185,8 @@ def _onnxruntime() -> ModuleType:
             'running the router needs ONNX Runtime: pip install "tomas-router[cpu]", or '
             '"tomas-router[gpu]" on a machine with CUDA (exactly one of the two)'
         ) from error
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module
 
 
 def _preparation(directory: Path, manifest: Manifest) -> Preparation:

@@ -83,4 +83,5 @@ def pad_rows(rows_per_tool: Sequence[Float], max_rows: int) -> tuple[Float, NDAr
 def _spread(rows: Float, max_rows: int) -> Float:
     if len(rows) <= max_rows:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, max_rows).round().astype(int)]
+    spread: Float = rows[np.linspace(0, len(rows) - 1, max_rows).round().astype(int)]
+    return spread

@@ -258,7 +258,7 @@ class BatchSampler:
         Retrieval is imperfect, so a needed tool is sometimes missing too.
         """
         prefix = candidates.copy()
-        priority = self.rng.random(candidates.shape[1])
+        priority: NDArray[np.float64] = np.asarray(self.rng.random(candidates.shape[1]))
         for group in np.array_split(np.arange(len(plans)), max(1, len(plans) // 16)):
             wanted = {t for b in group for t in plans[b] if self.rng.random() > 0.05}
             limit = self.max_prefix
