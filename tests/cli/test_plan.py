@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tomas_router import ToolPlan, shipped
+from tomas_router import ToolPlan
 from tomas_router.cli.main import main
 
 pytestmark = pytest.mark.m5
