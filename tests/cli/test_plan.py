@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tomas_router import ToolPlan, shipped
+from tomas_router import ToolPlan
 from tomas_router.cli.main import main
 
 pytestmark = pytest.mark.m5
@@ -50,9 +50,14 @@ def test_plan_when_nothing_fits_is_infeasible_and_still_lists_the_tools(tiny_mac
     assert plan.reason
 
 
-def test_plan_when_the_horizon_is_short_and_strict_is_infeasible(capsys):
-    arguments = ["--timeline", str(shipped.timeline_path("idle")), "--tail", "strict", "--horizon-ms", "600"]
-    assert main(["plan", REQUEST, *arguments, "--json"]) == 3
+def test_plan_when_the_horizon_is_short_is_infeasible_if_strict_and_flagged_if_held(tmp_path, capsys):
+    path = tmp_path / "short.csv"
+    path.write_text(TIMELINE + "0,16,64,100,24\n", encoding="utf-8")
+    arguments = [REQUEST, "--timeline", str(path), "--horizon-ms", "600", "--json"]
+    assert main(["plan", *arguments, "--tail", "strict"]) == 3
+    capsys.readouterr()
+    assert main(["plan", *arguments, "--tail", "hold"]) == 0
+    assert ToolPlan.model_validate_json(capsys.readouterr().out).beyond_horizon
 
 
 def test_plan_when_candidates_are_given_chooses_among_them(capsys):
