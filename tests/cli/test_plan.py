@@ -50,11 +50,14 @@ def test_plan_when_nothing_fits_is_infeasible_and_still_lists_the_tools(tiny_mac
     assert plan.reason
 
 
-def test_plan_when_the_horizon_is_short_and_strict_is_infeasible(tmp_path):
-    timeline = tmp_path / "timeline.csv"
-    timeline.write_text("time_ms,cpu_cores,cpu_mem_gb,gpu_sm,gpu_mem_gb\n0,32,128,100,24\n")
-    arguments = ["--timeline", str(timeline), "--tail", "strict", "--horizon-ms", "600"]
-    assert main(["plan", REQUEST, *arguments, "--json"]) == 3
+def test_plan_when_the_horizon_is_short_is_infeasible_if_strict_and_flagged_if_held(tmp_path, capsys):
+    path = tmp_path / "short.csv"
+    path.write_text(TIMELINE + "0,16,64,100,24\n", encoding="utf-8")
+    arguments = [REQUEST, "--timeline", str(path), "--horizon-ms", "600", "--json"]
+    assert main(["plan", *arguments, "--tail", "strict"]) == 3
+    capsys.readouterr()
+    assert main(["plan", *arguments, "--tail", "hold"]) == 0
+    assert ToolPlan.model_validate_json(capsys.readouterr().out).beyond_horizon
 
 
 def test_plan_when_candidates_are_given_chooses_among_them(capsys):
