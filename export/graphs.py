@@ -1,7 +1,7 @@
 """The pieces of the network as modules with plain tensor inputs and outputs, ready to be traced.
 
 N tools, L text tokens, R profile rows, P shortlist, S task tokens, T new tokens, K steps, Y layers, H key/value heads,
-C head width, D width, Q key width, E curve width, V virtual tokens, G GPUs.
+C head width, D width, Q key width, E curve width, V virtual tokens, G GPUs, W vocabulary, M blocks a row.
 """
 
 from __future__ import annotations
@@ -10,90 +10,60 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from export.qwen_layers import Qwen2Layers
+from export.token_rows import FloatRows, PackedRows
+from tomas_router.config import ModelConfig
 from tomas_router.engines.torch_engine import open_heads, step_heads
 from tomas_router.model.tomas_model import TOMASLLMModel
 
 Axes = dict[str, dict[int, str]]
+EXPLANATION_ROOM = 256
+"""Positions kept for generated text behind the longest task."""
 
 
-class QuantisedEmbedding(nn.Module):
-    """Token embedding as one signed byte a number and one scale a row."""
-
-    table: Tensor
-    scale: Tensor
-
-    def __init__(self, weight_WD: Tensor) -> None:
-        super().__init__()
-        scale_W1 = (weight_WD.abs().amax(1, keepdim=True) / 127.0).clamp(min=1e-8)
-        self.register_buffer("table", (weight_WD / scale_W1).round().clamp(-127, 127).to(torch.int8))
-        self.register_buffer("scale", scale_W1)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """(...) to (..., D)."""
-        return self.table[ids].to(torch.float32) * self.scale[ids]
+def max_positions(config: ModelConfig) -> int:
+    """Length of the rotary tables: the longest request, its plan and an explanation, in whole blocks of 64."""
+    plan = 2 + 3 * config.max_steps
+    longest = 1 + config.temporal.virtual_tokens + config.max_task_tokens + max(plan, EXPLANATION_ROOM)
+    return -(-max(longest, config.tool.max_tokens) // 64) * 64
 
 
 class ToolEncoderGraph(nn.Module):
     """Everything that is cached per tool; encodes new tools without torch."""
 
-    def __init__(self, model: TOMASLLMModel, embedding: nn.Module) -> None:
+    def __init__(self, model: TOMASLLMModel, layers: Qwen2Layers, tokens: nn.Module) -> None:
         super().__init__()
-        self.model, self.embedding = model, embedding
-        self.backbone = BackboneGraph(model)
+        self.model, self.layers, self.tokens = model, layers, tokens
 
     def forward(self, token_ids: Tensor, token_mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, ...]:
         """(N, L), (N, L), (N, R, 6), (N, R) to v_toolaware, key, retrieval, prefix_keys, prefix_values."""
         model = self.model
-        embedded = self.embedding(token_ids)
+        embedded = self.tokens(token_ids)
         hidden = embedded
         if model.config.tool.text_depth == "backbone":
             positions = torch.arange(token_ids.shape[1]).unsqueeze(0).expand(token_ids.shape[0], -1)
-            hidden, _ = self.backbone.run(embedded, token_mask.to(torch.int64), positions, [])
+            hidden, _ = self.layers(embedded, token_mask, positions)
         v_toolaware = model.tools.encode(hidden, token_mask, rows, row_mask)
-        retrieval = model.retrieval(embedded, token_ids, token_mask)
-        virtual = model.tool_token_norm(v_toolaware).unsqueeze(1)
-        ones = torch.ones_like(virtual[:, :, 0], dtype=torch.int64)
-        _, cache = self.backbone.run(virtual, ones, torch.zeros_like(ones), [])
-        keys = torch.stack([k[:, :, 0] for k, _ in cache], dim=1)
-        values = torch.stack([v[:, :, 0] for _, v in cache], dim=1)
         key = model.classifier.key_norm(model.classifier.base_key(v_toolaware))
-        return v_toolaware, key, retrieval, keys, values
+        retrieval = model.retrieval(embedded, token_ids, token_mask)
+        return v_toolaware, key, retrieval, *self.layers.alone(model.tool_token_norm(v_toolaware))
 
 
 class BackboneGraph(nn.Module):
     """Embeddings in, hidden states and the longer cache out."""
 
-    def __init__(self, model: TOMASLLMModel) -> None:
+    def __init__(self, layers: Qwen2Layers) -> None:
         super().__init__()
-        self.body = model.backbone.lm.model
-        self.layers = model.backbone.config.num_hidden_layers
+        self.layers = layers
 
     def forward(
         self, inputs_embeds: Tensor, attention_mask: Tensor, position_ids: Tensor, *past: Tensor
     ) -> tuple[Tensor, ...]:
         """(B, T, D), (B, P + T), (B, T) and 2 Y tensors (B, H, P, C) to hidden (B, T, D) and 2 Y longer ones."""
-        pairs = [(past[2 * y], past[2 * y + 1]) for y in range(self.layers)]
-        hidden, cache = self.run(inputs_embeds, attention_mask, position_ids, pairs)
-        return (hidden, *[t for pair in cache for t in pair])
-
-    def run(
-        self, embeds: Tensor, mask_BT: Tensor, positions: Tensor, past: list[tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """One pass; the causal mask is built here, so that no library code depends on traced sizes."""
-        cache = DynamicCache()
-        for layer, (key, value) in enumerate(past):
-            cache.update(key, value, layer)
-        new, total = embeds.shape[1], mask_BT.shape[1]
-        column = torch.arange(total).unsqueeze(0)
-        row = (torch.arange(new) + (total - new)).unsqueeze(1)
-        visible = (column <= row).unsqueeze(0) & mask_BT.to(torch.bool).unsqueeze(1)
-        bias = torch.where(visible, 0.0, -1e9).to(embeds.dtype).unsqueeze(1)
-        output = self.body(
-            inputs_embeds=embeds, attention_mask=bias, position_ids=positions, past_key_values=cache, use_cache=True
-        )
-        return output.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers]
+        pairs = list(zip(past[::2], past[1::2], strict=True))
+        hidden, present = self.layers(inputs_embeds, attention_mask, position_ids, pairs)
+        return hidden, *(tensor for pair in present for tensor in pair)
 
 
 class ToolSetGraph(nn.Module):
@@ -151,16 +121,16 @@ class StepHeadsGraph(nn.Module):
         return step_heads(self.model, steps, slot_hidden, request, v_toolaware, v_temporal)
 
 
-class TextGateGraph(nn.Module):
-    """The gate inside generated text. The LM head itself is the token embedding, read from the shared file."""
+class LmHeadGraph(nn.Module):
+    """Next token and gate for one position of generated text; run only when text is wanted."""
 
-    def __init__(self, model: TOMASLLMModel) -> None:
+    def __init__(self, model: TOMASLLMModel, rows: PackedRows | FloatRows) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.rows = model, rows
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(D) to gate_logit ()."""
-        return self.model.gate(hidden)
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, D) to gate_logit (1) and the next token's logits (1, W)."""
+        return self.model.gate(hidden), self.rows.product(hidden)
 
 
 @dataclass(frozen=True)
@@ -174,21 +144,22 @@ class GraphSpec:
     axes: Axes
 
 
-def graph_specs(model: TOMASLLMModel, embedding: QuantisedEmbedding) -> dict[str, GraphSpec]:
+def graph_specs(
+    model: TOMASLLMModel, layers: Qwen2Layers, tokens: PackedRows | FloatRows, lm_head: PackedRows | FloatRows
+) -> dict[str, GraphSpec]:
     """All graphs of a model, traced at sizes that the parity check then avoids."""
     config, backbone = model.config, model.backbone.config
-    d_model, layers = backbone.hidden_size, backbone.num_hidden_layers
-    heads, width = backbone.num_key_value_heads, d_model // backbone.num_attention_heads
+    d_model, depth = backbone.hidden_size, backbone.num_hidden_layers
     d_key, d_temporal = config.heads.d_key, config.temporal.d_temporal
 
     def cache() -> tuple[Tensor, ...]:
-        return tuple(torch.randn(1, heads, 6, width) for _ in range(2 * layers))
+        return tuple(torch.randn(2, layers.kv_heads, 6, layers.head_dim) for _ in range(2 * depth))
 
-    past = [f"past_key_values.{y}.{kind}" for y in range(layers) for kind in ("key", "value")]
-    present = [f"present.{y}.{kind}" for y in range(layers) for kind in ("key", "value")]
+    past = [f"past_key_values.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
+    present = [f"present.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
     return {
         "tool_encoder": GraphSpec(
-            ToolEncoderGraph(model, embedding),
+            ToolEncoderGraph(model, layers, tokens),
             (
                 torch.randint(0, backbone.vocab_size, (3, 7)),
                 torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [True] * 2 + [False] * 5]),
@@ -220,11 +191,11 @@ def graph_specs(model: TOMASLLMModel, embedding: QuantisedEmbedding) -> dict[str
             {"series": {0: "gpus"}},
         ),
         "backbone": GraphSpec(
-            BackboneGraph(model),
+            BackboneGraph(layers),
             (
-                torch.randn(1, 5, d_model),
-                torch.ones(1, 11, dtype=torch.int64),
-                torch.arange(1, 6).unsqueeze(0),
+                torch.randn(2, 5, d_model),
+                torch.ones(2, 11, dtype=torch.int64),
+                torch.arange(1, 6).repeat(2, 1),
                 *cache(),
             ),
             ("inputs_embeds", "attention_mask", "position_ids", *past),
@@ -258,5 +229,7 @@ def graph_specs(model: TOMASLLMModel, embedding: QuantisedEmbedding) -> dict[str
             ("query", "end_logit", "size_logits", "targets", "depends_logits"),
             {"steps": {0: "steps"}, "depends_logits": {0: "steps"}},
         ),
-        "text_gate": GraphSpec(TextGateGraph(model), (torch.randn(d_model),), ("hidden",), ("gate_logit",), {}),
+        "lm_head": GraphSpec(
+            LmHeadGraph(model, lm_head), (torch.randn(1, d_model),), ("hidden",), ("gate_logit", "logits"), {}
+        ),
     }

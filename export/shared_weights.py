@@ -1,57 +1,63 @@
 """One weights file for all graphs: identical tensors are stored once.
 
-The tool encoder and the backbone hold the same layers, and the token embedding is also the LM head. ONNX lets a tensor
-point into an external file, so every large tensor goes to ``weights.bin`` under the hash of its bytes.
+The tool encoder and the backbone hold the same layers, and the token table is also the LM head. ONNX lets a tensor
+point into an external file, so every large tensor goes to ``weights.bin`` under the hash of its bytes. Graph files stay
+small and no file has the 2 GB limit of a protocol buffer.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 WEIGHTS = "weights.bin"
 MIN_BYTES = 1024
-ALIGNMENT = 64
+ALIGNMENT = 4096
+"""A page: ONNX Runtime maps tensors that begin on one and copies the others."""
+SMALL_ALIGNMENT = 64
+SMALL_BYTES = 1 << 18
 
 
 class SharedWeights:
-    """Collects tensors of several graphs."""
+    """Writes tensors of several graphs to one file, each content once."""
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._offset = 0
-        self._known: dict[str, tuple[int, int]] = {}
+    def __init__(self, directory: Path) -> None:
+        self._file = (directory / WEIGHTS).open("wb")
+        self._known: dict[bytes, tuple[int, int]] = {}
 
-    def absorb(self, model: onnx.ModelProto) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def absorb(self, model: ModelProto) -> None:
         """Moves every large initialiser of a graph to the shared file."""
         for tensor in model.graph.initializer:
             data = numpy_helper.to_array(tensor).tobytes()
             if len(data) >= MIN_BYTES:
-                offset, length = self.add(data)
-                _point(tensor, offset, length)
+                _point(tensor, *self.add(data))
 
     def add(self, data: bytes) -> tuple[int, int]:
         """Offset and length of the data in the shared file."""
-        key = hashlib.sha256(data).hexdigest()
+        key = hashlib.sha256(data).digest()
         if key not in self._known:
-            padding = -self._offset % ALIGNMENT
-            self._parts += [bytes(padding), data]
-            self._known[key] = (self._offset + padding, len(data))
-            self._offset += padding + len(data)
+            position = self._file.tell()
+            padding = -position % (ALIGNMENT if len(data) >= SMALL_BYTES else SMALL_ALIGNMENT)
+            self._file.write(bytes(padding))
+            self._file.write(data)
+            self._known[key] = (position + padding, len(data))
         return self._known[key]
-
-    def write(self, directory: Path) -> None:
-        """Writes ``weights.bin``."""
-        with (directory / WEIGHTS).open("wb") as file:
-            file.writelines(self._parts)
 
 
 def _point(tensor: TensorProto, offset: int, length: int) -> None:
-    tensor.ClearField("raw_data")
-    for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+    for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
         tensor.ClearField(field)
     del tensor.external_data[:]
     tensor.data_location = TensorProto.EXTERNAL

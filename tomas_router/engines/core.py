@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomas_router.engines.preparation import Preparation
+from tomas_router.engines.text_stream import TextStream
 from tomas_router.features.special_tokens import EXPLANATION_CUE, RESOURCE_CFG, SPECIAL_TOKENS, TOOL_ID, TOOL_PLAN
 from tomas_router.planner.engine import (
     Calibration,
@@ -33,9 +34,11 @@ from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolSpec
 
 LINKS = ("dataflow", "order")
+"""As ``model.tomas_model.LINKS``; a test keeps them equal, because this side cannot import that one."""
 RETRIEVAL_SCALE = 20.0
+"""As ``model.tomas_model.RETRIEVAL_SCALE``."""
 MIN_EXPLANATION_TOKENS = 8
-SENTENCE_END = (".", "!", "?")
+SENTENCE_END = (".", "!", "?", "。", "！", "？")
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,30 @@ class Cache:
     """Keys and values of one request so far, one (1, H, P, C) pair a layer, in the engine's own array type."""
 
     layers: tuple[Any, ...]
-    prefix_length: int
+    length: int  # tokens in the cache, the tool prefix included
     next_position: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Shortlisted:
+    """What a shortlist costs once, however many requests share it."""
+
+    tools: ToolEncodings
+    shortlist: Int
+    prefix: Cache
+    keys_PQ: Float
+
+    def matches(self, tools: ToolEncodings, shortlist: Int) -> bool:
+        """Whether this is the same shortlist of the same tools."""
+        return self.tools is tools and np.array_equal(self.shortlist, shortlist)
+
+
+@dataclass(frozen=True, eq=False)
 class State:
     """Everything a branch of a plan has seen; never mutated."""
 
     cache: Cache
-    tools: ToolEncodings
-    shortlist: Int
-    short_keys_PQ: Float
+    shortlisted: Shortlisted
     prior_N: Float
     request_Q: Float
     v_temporal_E: Float
@@ -110,6 +125,8 @@ class EngineCore(ABC):
     ) -> None:
         self.preparation, self.small, self.calibration = preparation, small, calibration
         self.max_prefix_tools, self.virtual_tokens = max_prefix_tools, virtual_tokens
+        self._last_shortlisted: Shortlisted | None = None  # agents ask again and again over the same few tools
+        self._last_retrieval: tuple[str, Float] | None = None  # asked for the shortlist and again for the prior
 
     # ---- pieces of the network --------------------------------------------------------------------------------
 
@@ -118,32 +135,34 @@ class EngineCore(ABC):
         """Tool texts and rows to vectors, normalised classifier keys, retrieval vectors and prefix keys/values."""
 
     @abstractmethod
-    def _embed(self, token_ids_S: NDArray[np.int64]) -> Float:
+    def embed(self, token_ids_S: NDArray[np.int64]) -> Float:
         """(S,) to (S, D)."""
 
     @abstractmethod
-    def _context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
+    def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         """v_temporal (E,) and virtual tokens (V, D)."""
 
     @abstractmethod
-    def _short_keys(self, v_toolaware_PD: Float) -> Float:
+    def shortlist_keys(self, v_toolaware_PD: Float) -> Float:
         """Normalised classifier keys (P, Q) of the shortlist after set attention."""
 
     @abstractmethod
-    def _run(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+    def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
         """Hidden states (T, D) of new tokens behind a cache, and the longer cache."""
 
     @abstractmethod
-    def _open_heads(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads: ...
+    def read_opening(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
+        """Gate at the last task token, first query at ``<TOOL_ID>``."""
 
     @abstractmethod
-    def _step_heads(
+    def read_step(
         self, steps_KD: Float, slot_D: Float, request_Q: Float, v_toolaware_D: Float, v_temporal_E: Float
-    ) -> StepHeads: ...
+    ) -> StepHeads:
+        """Size, resources and dependencies at the last ``<RESOURCE_CFG>``, next query at ``<TOOL_ID>``."""
 
     @abstractmethod
-    def _text_heads(self, hidden_D: Float) -> tuple[float, int]:
-        """Gate logit and the most likely next token."""
+    def read_text(self, hidden_D: Float) -> tuple[float, Float]:
+        """Gate logit and the next token's logits (W,)."""
 
     # ---- RoutingEngine ----------------------------------------------------------------------------------------
 
@@ -153,29 +172,40 @@ class EngineCore(ABC):
 
     def retrieval_vector(self, instruction: str) -> Float:
         """A bag of weighted token embeddings on the unit sphere."""
-        ids = self.preparation.task(instruction)
+        last = self._last_retrieval
+        if last is None or last[0] != instruction:
+            last = instruction, self._retrieval_vector(self.preparation.task(instruction))
+            self._last_retrieval = last
+        return last[1]
+
+    def _retrieval_vector(self, ids: NDArray[np.int64]) -> Float:
         weight_S1 = self.small.retrieval_weight_W[ids][:, None]
-        pooled_D = (self._embed(ids) * weight_S1).sum(0) / max(float(weight_S1.sum()), 1e-6)
+        pooled_D = (self.embed(ids) * weight_S1).sum(0) / max(float(weight_S1.sum()), 1e-6)
         vector_E = self.small.retrieval_projection_ED @ pooled_D
         unit: Float = (vector_E / max(float(np.linalg.norm(vector_E)), 1e-12)).astype(np.float32)
         return unit
 
     def open(self, instruction: str, tools: ToolEncodings, shortlist: Int, window: CurveWindow, links: str) -> Opening:
-        """See ``RoutingEngine``."""
+        """See ``RoutingEngine``.
+
+        Raises:
+            ValueError: The shortlist is empty, or ``links`` is unknown.
+        """
+        if links not in LINKS:
+            raise ValueError(f"links must be one of {LINKS}, got {links!r}")
         task_ids = self.preparation.task(instruction)
-        v_temporal_E, virtual_VD = self._context(*self.preparation.window(window))
+        v_temporal_E, virtual_VD = self.curve_context(*self.preparation.window(window))
         plan_token = self.small.special_4D[SPECIAL_TOKENS.index(TOOL_PLAN)] + self.small.links_2D[LINKS.index(links)]
         embeds_TD = np.concatenate(
-            [virtual_VD, self._embed(task_ids), plan_token[None], self._special(TOOL_ID)[None]], dtype=np.float32
+            [virtual_VD, self.embed(task_ids), plan_token[None], self._special(TOOL_ID)[None]], dtype=np.float32
         )
-        hidden_TD, cache = self._run(embeds_TD, self._prefix(tools, shortlist))
+        shortlisted = self._shortlisted(tools, shortlist)
+        hidden_TD, cache = self.run_layers(embeds_TD, shortlisted.prefix)
         task_SD = hidden_TD[self.virtual_tokens : self.virtual_tokens + len(task_ids)]
-        heads = self._open_heads(task_SD, hidden_TD[-1], v_temporal_E)
+        heads = self.read_opening(task_SD, hidden_TD[-1], v_temporal_E)
         state = State(
             cache=cache,
-            tools=tools,
-            shortlist=shortlist,
-            short_keys_PQ=self._short_keys(tools.v_toolaware_ND[shortlist]),
+            shortlisted=shortlisted,
             prior_N=self._prior(tools, instruction),
             request_Q=heads.request_Q,
             v_temporal_E=v_temporal_E,
@@ -185,15 +215,12 @@ class EngineCore(ABC):
 
     def step(self, state: State, tool_index: int) -> StepOutcome:
         """See ``RoutingEngine``."""
-        v_toolaware_D = state.tools.v_toolaware_ND[tool_index]
+        v_toolaware_D = state.shortlisted.tools.v_toolaware_ND[tool_index]
         embeds_3D = np.stack([self._tool_token(v_toolaware_D), self._special(RESOURCE_CFG), self._special(TOOL_ID)])
-        hidden_3D, cache = self._run(embeds_3D.astype(np.float32), state.cache)
+        hidden_3D, cache = self.run_layers(embeds_3D.astype(np.float32), state.cache)
         steps_KD = np.concatenate([state.steps_KD, hidden_3D[1:2]])
-        heads = self._step_heads(steps_KD, hidden_3D[2], state.request_Q, v_toolaware_D, state.v_temporal_E)
-        after = State(
-            cache, state.tools, state.shortlist, state.short_keys_PQ, state.prior_N, state.request_Q,
-            state.v_temporal_E, steps_KD,
-        )  # fmt: skip
+        heads = self.read_step(steps_KD, hidden_3D[2], state.request_Q, v_toolaware_D, state.v_temporal_E)
+        after = replace(state, cache=cache, steps_KD=steps_KD)
         return StepOutcome(
             state=after,
             tool_logits=self._tool_logits(after, heads.query_Q, heads.end_logit),
@@ -203,33 +230,53 @@ class EngineCore(ABC):
         )
 
     def explain(self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int) -> Iterator[str]:
-        """Greedy text after the cue, until the gate says that the plan should begin or a sentence ends late."""
-        retrieval = tools.retrieval_ND @ self.retrieval_vector(instruction)
-        shortlist = np.sort(np.argsort(-retrieval)[: self.max_prefix_tools])
-        _, virtual_VD = self._context(*self.preparation.window(window))
+        """Greedy text after the cue, until the gate says that the plan should begin.
+
+        The last quarter of ``max_tokens`` also ends with a sentence, so that most texts are whole.
+        """
+        retrieval_N = tools.retrieval_ND @ self.retrieval_vector(instruction)
+        shortlist = np.sort(np.argsort(-retrieval_N, kind="stable")[: self.max_prefix_tools])
+        _, virtual_VD = self.curve_context(*self.preparation.window(window))
         cue = np.array(self.preparation.tokenizer.encode(EXPLANATION_CUE), dtype=np.int64)
-        embeds = np.concatenate(
-            [virtual_VD, self._embed(self.preparation.task(instruction)), self._embed(cue)], dtype=np.float32
+        embeds_TD = np.concatenate(
+            [virtual_VD, self.embed(self.preparation.task(instruction)), self.embed(cue)], dtype=np.float32
         )
-        cache = self._prefix(tools, shortlist)
+        cache = self._shortlisted(tools, shortlist).prefix
+        text = TextStream(self.preparation.tokenizer)
         for count in range(max_tokens):
-            hidden, cache = self._run(embeds, cache)
-            gate, token = self._text_heads(hidden[-1])
+            hidden_TD, cache = self.run_layers(embeds_TD, cache)
+            gate, logits_W = self.read_text(hidden_TD[-1])
+            token = int(logits_W.argmax())
             if count >= MIN_EXPLANATION_TOKENS and gate > self.calibration.gate_threshold:
-                return
-            yield self.preparation.tokenizer.decode([token])
-            embeds = self._embed(np.array([token], dtype=np.int64))
+                break
+            yield from text.push(token)
+            if text.ended or (4 * count >= 3 * max_tokens and text.text.endswith(SENTENCE_END)):
+                break
+            embeds_TD = self.embed(np.array([token], dtype=np.int64))
+        yield from text.rest()
 
     # ---- shared arithmetic ------------------------------------------------------------------------------------
 
+    def _shortlisted(self, tools: ToolEncodings, shortlist: Int) -> Shortlisted:
+        """Prefix and keys of a shortlist; the last one is kept."""
+        last = self._last_shortlisted
+        if last is not None and last.matches(tools, shortlist):
+            return last
+        if not len(shortlist):
+            raise ValueError("the shortlist must hold at least one tool, got none")
+        keys_PQ = self.shortlist_keys(tools.v_toolaware_ND[shortlist])
+        made = Shortlisted(tools, shortlist.copy(), self._prefix(tools, shortlist), keys_PQ)
+        self._last_shortlisted = made
+        return made
+
     def _prefix(self, tools: ToolEncodings, shortlist: Int) -> Cache:
         """The shortlist's keys and values as a cache of P tokens, all at position 0."""
-        keys = np.ascontiguousarray(tools.prefix_keys[shortlist].transpose(1, 2, 0, 3))  # (Y, H, P, C)
-        values = np.ascontiguousarray(tools.prefix_values[shortlist].transpose(1, 2, 0, 3))
-        layers = tuple(self._layer(k[None], v[None]) for k, v in zip(keys, values, strict=True))
+        keys_YHPC = np.ascontiguousarray(tools.prefix_keys[shortlist].transpose(1, 2, 0, 3))
+        values_YHPC = np.ascontiguousarray(tools.prefix_values[shortlist].transpose(1, 2, 0, 3))
+        layers = tuple(self.cache_layer(k[None], v[None]) for k, v in zip(keys_YHPC, values_YHPC, strict=True))
         return Cache(layers, len(shortlist), 1)
 
-    def _layer(self, keys_1HPC: Float, values_1HPC: Float) -> Any:
+    def cache_layer(self, keys_1HPC: Float, values_1HPC: Float) -> Any:
         """One layer of a cache in the engine's own form."""
         return keys_1HPC, values_1HPC
 
@@ -239,8 +286,9 @@ class EngineCore(ABC):
         return prior
 
     def _tool_logits(self, state: State, query_Q: Float, end_logit: float) -> Float:
-        logits_N = state.tools.key_ND @ query_Q
-        logits_N[state.shortlist] = state.short_keys_PQ @ query_Q
+        shortlisted = state.shortlisted
+        logits_N = shortlisted.tools.key_ND @ query_Q
+        logits_N[shortlisted.shortlist] = shortlisted.keys_PQ @ query_Q
         return np.append(logits_N + state.prior_N, np.float32(end_logit)).astype(np.float32)
 
     def _special(self, token: str) -> Float:

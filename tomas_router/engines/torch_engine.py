@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tomas_router.config import ModelConfig
 from tomas_router.engines.core import Cache, EngineCore, OpenHeads, SmallTensors, StepHeads
 from tomas_router.engines.preparation import Preparation
+from tomas_router.features.curve import CurveScaler
+from tomas_router.features.tokenizer import TextTokenizer
+from tomas_router.features.tool_rows import RowScaler
 from tomas_router.model.backbone import PrefixCache
 from tomas_router.model.tomas_model import TOMASLLMModel
-from tomas_router.planner.engine import Float, ToolBatch, ToolEncodings
-from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
+from tomas_router.planner.engine import Calibration, Float, ToolBatch, ToolEncodings
+
+
+class FittedNumbers(Protocol):
+    """Statistics that belong to the weights."""
+
+    @property
+    def rows(self) -> RowScaler: ...
+    @property
+    def curves(self) -> CurveScaler: ...
+    @property
+    def calibration(self) -> Calibration: ...
+
+
+class TrainedModel(Protocol):
+    """What the engine needs of a ``training.checkpoint.Checkpoint``."""
+
+    @property
+    def model(self) -> TOMASLLMModel: ...
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def statistics(self) -> FittedNumbers: ...
+    @property
+    def tokenizer(self) -> TextTokenizer: ...
 
 
 class TorchEngine(EngineCore):
@@ -22,7 +51,7 @@ class TorchEngine(EngineCore):
 
     name = "torch"
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: TrainedModel) -> None:
         config = checkpoint.config
         super().__init__(
             preparation_of(checkpoint),
@@ -42,7 +71,8 @@ class TorchEngine(EngineCore):
         Raises:
             UntrainedModelError: The directory holds no trained heads.
         """
-        return cls(load_checkpoint(directory, device))
+        # By name, because training is a layer above: it evaluates with this engine.
+        return cls(import_module("tomas_router.training.checkpoint").load_checkpoint(directory, device))
 
     @torch.no_grad()
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
@@ -62,16 +92,16 @@ class TorchEngine(EngineCore):
         )
 
     @torch.no_grad()
-    def _embed(self, token_ids_S: NDArray[np.int64]) -> Float:
+    def embed(self, token_ids_S: NDArray[np.int64]) -> Float:
         return _out(self.model.backbone.embed(self._in(token_ids_S)))
 
     @torch.no_grad()
-    def _context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
+    def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         vector, virtual = self.model.curve_context(self._in(series_GT4)[None], self._in(log_horizon_1)[None])
         return _out(vector[0]), _out(virtual[0])
 
     @torch.no_grad()
-    def _short_keys(self, v_toolaware_PD: Float) -> Float:
+    def shortlist_keys(self, v_toolaware_PD: Float) -> Float:
         tools_1PD = self._in(v_toolaware_PD)[None]
         mask_1P = torch.ones(tools_1PD.shape[:2], dtype=torch.bool, device=self.device)
         classifier = self.model.classifier
@@ -79,10 +109,10 @@ class TorchEngine(EngineCore):
         return _out(classifier.key_norm(keys)[0])
 
     @torch.no_grad()
-    def _run(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+    def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
         keys = torch.stack([k for k, _ in cache.layers], dim=1)
         values = torch.stack([v for _, v in cache.layers], dim=1)
-        length, past = len(embeds_TD), keys.shape[3]
+        length, past = len(embeds_TD), cache.length
         mask = torch.ones(1, past + length, dtype=torch.bool, device=self.device)
         positions = torch.arange(cache.next_position, cache.next_position + length, device=self.device)[None]
         hidden, longer = self.model.backbone(
@@ -90,16 +120,16 @@ class TorchEngine(EngineCore):
         )
         assert longer is not None
         layers = tuple((longer.keys[:, y], longer.values[:, y]) for y in range(longer.keys.shape[1]))
-        return _out(hidden[0]), Cache(layers, cache.prefix_length, cache.next_position + length)
+        return _out(hidden[0]), Cache(layers, past + length, cache.next_position + length)
 
     @torch.no_grad()
-    def _open_heads(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
+    def read_opening(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
         heads = open_heads(self.model, self._in(task_SD), self._in(slot_D), self._in(v_temporal_E))
         gate, request, query, end = (_out(t) for t in heads)
         return OpenHeads(float(gate), request, query, float(end))
 
     @torch.no_grad()
-    def _step_heads(
+    def read_step(
         self, steps_KD: Float, slot_D: Float, request_Q: Float, v_toolaware_D: Float, v_temporal_E: Float
     ) -> StepHeads:
         heads = step_heads(
@@ -114,11 +144,11 @@ class TorchEngine(EngineCore):
         return StepHeads(query, float(end), size, targets, depends)
 
     @torch.no_grad()
-    def _text_heads(self, hidden_D: Float) -> tuple[float, int]:
+    def read_text(self, hidden_D: Float) -> tuple[float, Float]:
         hidden = self._in(hidden_D)
-        return float(self.model.gate(hidden)), int(self.model.backbone.lm_logits(hidden).argmax())
+        return float(self.model.gate(hidden)), _out(self.model.backbone.lm_logits(hidden))
 
-    def _layer(self, keys_1HPC: Float, values_1HPC: Float) -> tuple[torch.Tensor, torch.Tensor]:
+    def cache_layer(self, keys_1HPC: Float, values_1HPC: Float) -> tuple[torch.Tensor, torch.Tensor]:
         return self._in(keys_1HPC), self._in(values_1HPC)
 
     def _in(self, array: np.ndarray) -> torch.Tensor:
@@ -159,7 +189,7 @@ def _query_and_end(
     return query_Q, (query_Q * classifier.key_norm(classifier.end_Q)).sum(-1) + classifier.end_bias
 
 
-def preparation_of(checkpoint: Checkpoint) -> Preparation:
+def preparation_of(checkpoint: TrainedModel) -> Preparation:
     """Tokenizer, scalers and limits of a checkpoint."""
     config = checkpoint.config
     return Preparation(

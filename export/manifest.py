@@ -1,0 +1,114 @@
+"""Writes ``manifest.json``: everything a reader of the graphs must know."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import transformers
+from onnx import ModelProto, ValueInfoProto, helper
+
+import tomas_router
+from export.graphs import max_positions
+from export.parity import TOLERANCES
+from export.qwen_layers import OPSET
+from tomas_router.engines.onnx_engine import SMALL_TENSORS
+from tomas_router.schema.manifest import (
+    MANIFEST,
+    CurveScalerEntry,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    Quantisation,
+    RowScalerEntry,
+    Sizes,
+    TensorEntry,
+    TokenTableEntry,
+    file_sha256,
+)
+from tomas_router.training.checkpoint import Checkpoint
+
+TOKENIZER = "tokenizer.json"
+__all__ = ["SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
+
+
+def graph_entry(name: str, model: ModelProto) -> GraphEntry:
+    """Names, types and axes as the graph declares them."""
+    return GraphEntry(
+        file=f"{name}.onnx",
+        inputs=tuple(_tensor(value) for value in model.graph.input),
+        outputs=tuple(_tensor(value) for value in model.graph.output),
+    )
+
+
+def _tensor(value: ValueInfoProto) -> TensorEntry:
+    tensor = value.type.tensor_type
+    return TensorEntry(
+        name=value.name,
+        dtype=np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name,
+        shape=tuple(d.dim_param or d.dim_value for d in tensor.shape.dim),
+    )
+
+
+def write_manifest(
+    checkpoint: Checkpoint,
+    training_fingerprint: str,
+    quantisation: Quantisation,
+    graphs: dict[str, GraphEntry],
+    token_table: TokenTableEntry,
+    out: Path,
+) -> None:
+    """Describes the files that lie in ``out``."""
+    files = {
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path)) for path in sorted(out.iterdir())
+    }
+    content = hashlib.sha256("".join(f"{name}{entry.sha256}" for name, entry in files.items()).encode())
+    statistics = checkpoint.statistics
+    manifest = Manifest(
+        name=checkpoint.config.name,
+        fingerprint=content.hexdigest()[:24],
+        training_fingerprint=training_fingerprint,
+        quantisation=quantisation,
+        opset=OPSET,
+        sizes=_sizes(checkpoint),
+        row_scaler=RowScalerEntry(**asdict(statistics.rows)),
+        curve_scaler=CurveScalerEntry(**asdict(statistics.curves)),
+        calibration=asdict(statistics.calibration),
+        tokenizer=TOKENIZER,
+        token_table=token_table,
+        graphs=graphs,
+        tolerance=TOLERANCES[quantisation],
+        files=files,
+        versions={
+            "tomas-router": tomas_router.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    )
+    (out / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _sizes(checkpoint: Checkpoint) -> Sizes:
+    config, backbone = checkpoint.config, checkpoint.model.backbone.config
+    return Sizes(
+        d_model=backbone.hidden_size,
+        layers=backbone.num_hidden_layers,
+        kv_heads=backbone.num_key_value_heads,
+        head_dim=getattr(backbone, "head_dim", None) or backbone.hidden_size // backbone.num_attention_heads,
+        vocab=backbone.vocab_size,
+        virtual_tokens=config.temporal.virtual_tokens,
+        curve_points=config.temporal.points,
+        max_prefix_tools=config.max_prefix_tools,
+        max_task_tokens=config.max_task_tokens,
+        max_tool_tokens=config.tool.max_tokens,
+        max_rows=config.tool.max_rows,
+        max_steps=config.max_steps,
+        max_positions=max_positions(config),
+    )
