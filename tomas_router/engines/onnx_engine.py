@@ -28,6 +28,9 @@ SMALL_TENSORS = "small_tensors.npz"
 LOADED_AT_START = ("backbone", "context", "tool_set", "open_heads", "step_heads")
 """The rest loads when first needed: a registry that is encoded already needs no tool encoder, routing no LM head."""
 
+THREADED = ("backbone", "tool_encoder", "lm_head")
+"""Graphs large enough to gain from several threads."""
+
 
 class OnnxEngine(EngineCore):
     """One session a graph. Safe to share between threads."""
@@ -156,8 +159,10 @@ class OnnxEngine(EngineCore):
 
     def _load_session(self, graph: str) -> Any:
         options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = self._threads if graph in THREADED else 1
         options.inter_op_num_threads = 1
+        # Idle threads of one graph would otherwise spin on the cores that the next graph needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         path = self._directory / self.manifest.graphs[graph].file
         try:
