@@ -29,29 +29,38 @@ def max_positions(config: ModelConfig) -> int:
     return -(-max(longest, config.tool.max_tokens) // 64) * 64
 
 
+@dataclass(frozen=True)
+class BackboneParts:
+    """The text layers, if there are any, and the layers above them."""
+
+    text: Qwen2Layers | None
+    upper: Qwen2Layers
+
+
 class ToolEncoderGraph(nn.Module):
     """Everything that is cached per tool; encodes new tools without torch."""
 
-    def __init__(self, model: TOMASLLMModel, layers: Qwen2Layers, tokens: nn.Module) -> None:
+    def __init__(self, model: TOMASLLMModel, parts: BackboneParts, tokens: nn.Module) -> None:
         super().__init__()
-        self.model, self.layers, self.tokens = model, layers, tokens
+        self.model, self.text, self.layers, self.tokens = model, parts.text, parts.upper, tokens
 
     def forward(self, token_ids: Tensor, token_mask: Tensor, rows: Tensor, row_mask: Tensor) -> tuple[Tensor, ...]:
         """(N, L), (N, L), (N, R, 6), (N, R) to v_toolaware, key, retrieval, prefix_keys, prefix_values."""
         model = self.model
         embedded = self.tokens(token_ids)
-        hidden = embedded
+        positions = torch.arange(token_ids.shape[1]).unsqueeze(0).expand(token_ids.shape[0], -1)
+        states = embedded if self.text is None else self.text(embedded, token_mask, positions)[0]
+        hidden = states
         if model.config.tool.text_depth == "backbone":
-            positions = torch.arange(token_ids.shape[1]).unsqueeze(0).expand(token_ids.shape[0], -1)
-            hidden, _ = self.layers(embedded, token_mask, positions)
+            hidden, _ = self.layers(states, token_mask, positions)
         v_toolaware = model.tools.encode(hidden, token_mask, rows, row_mask)
         key = model.classifier.key_norm(model.classifier.base_key(v_toolaware))
-        retrieval = model.retrieval(embedded, token_ids, token_mask)
+        retrieval = model.retrieval(embedded, states, token_ids, token_mask)
         return v_toolaware, key, retrieval, *self.layers.alone(model.tool_token_norm(v_toolaware))
 
 
-class BackboneGraph(nn.Module):
-    """Embeddings in, hidden states and the longer cache out."""
+class LayersGraph(nn.Module):
+    """Embeddings or states in, hidden states and the longer cache out: text layers or the layers above."""
 
     def __init__(self, layers: Qwen2Layers) -> None:
         super().__init__()
@@ -145,21 +154,15 @@ class GraphSpec:
 
 
 def graph_specs(
-    model: TOMASLLMModel, layers: Qwen2Layers, tokens: PackedRows | FloatRows, lm_head: PackedRows | FloatRows
+    model: TOMASLLMModel, parts: BackboneParts, tokens: PackedRows | FloatRows, lm_head: PackedRows | FloatRows
 ) -> dict[str, GraphSpec]:
     """All graphs of a model, traced at sizes that the parity check then avoids."""
     config, backbone = model.config, model.backbone.config
-    d_model, depth = backbone.hidden_size, backbone.num_hidden_layers
-    d_key, d_temporal = config.heads.d_key, config.temporal.d_temporal
-
-    def cache() -> tuple[Tensor, ...]:
-        return tuple(torch.randn(2, layers.kv_heads, 6, layers.head_dim) for _ in range(2 * depth))
-
-    past = [f"past_key_values.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
-    present = [f"present.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
-    return {
+    d_model, d_key, d_temporal = backbone.hidden_size, config.heads.d_key, config.temporal.d_temporal
+    text = {} if parts.text is None else {"text": layers_spec(parts.text, d_model)}
+    return text | {
         "tool_encoder": GraphSpec(
-            ToolEncoderGraph(model, layers, tokens),
+            ToolEncoderGraph(model, parts, tokens),
             (
                 torch.randint(0, backbone.vocab_size, (3, 7)),
                 torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [True] * 2 + [False] * 5]),
@@ -190,25 +193,7 @@ def graph_specs(
             ("v_temporal", "virtual_tokens"),
             {"series": {0: "gpus"}},
         ),
-        "backbone": GraphSpec(
-            BackboneGraph(layers),
-            (
-                torch.randn(2, 5, d_model),
-                torch.ones(2, 11, dtype=torch.int64),
-                torch.arange(1, 6).repeat(2, 1),
-                *cache(),
-            ),
-            ("inputs_embeds", "attention_mask", "position_ids", *past),
-            ("last_hidden_state", *present),
-            {
-                "inputs_embeds": {0: "batch", 1: "sequence"},
-                "attention_mask": {0: "batch", 1: "total_sequence"},
-                "position_ids": {0: "batch", 1: "sequence"},
-                "last_hidden_state": {0: "batch", 1: "sequence"},
-                **{name: {0: "batch", 2: "past_sequence"} for name in past},
-                **{name: {0: "batch", 2: "total_sequence"} for name in present},
-            },
-        ),
+        "backbone": layers_spec(parts.upper, d_model),
         "open_heads": GraphSpec(
             OpenHeadsGraph(model),
             (torch.randn(4, d_model), torch.randn(d_model), torch.randn(d_temporal)),
@@ -233,3 +218,25 @@ def graph_specs(
             LmHeadGraph(model, lm_head), (torch.randn(1, d_model),), ("hidden",), ("gate_logit", "logits"), {}
         ),
     }
+
+
+def layers_spec(layers: Qwen2Layers, d_model: int) -> GraphSpec:
+    """A stack of layers with its cache."""
+    depth = len(layers.body.layers)
+    past = [f"past_key_values.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
+    present = [f"present.{y}.{kind}" for y in range(depth) for kind in ("key", "value")]
+    cache = [torch.randn(2, layers.kv_heads, 6, layers.head_dim) for _ in past]
+    return GraphSpec(
+        LayersGraph(layers),
+        (torch.randn(2, 5, d_model), torch.ones(2, 11, dtype=torch.int64), torch.arange(1, 6).repeat(2, 1), *cache),
+        ("inputs_embeds", "attention_mask", "position_ids", *past),
+        ("last_hidden_state", *present),
+        {
+            "inputs_embeds": {0: "batch", 1: "sequence"},
+            "attention_mask": {0: "batch", 1: "total_sequence"},
+            "position_ids": {0: "batch", 1: "sequence"},
+            "last_hidden_state": {0: "batch", 1: "sequence"},
+            **{name: {0: "batch", 2: "past_sequence"} for name in past},
+            **{name: {0: "batch", 2: "total_sequence"} for name in present},
+        },
+    )

@@ -99,6 +99,7 @@ def _sizes(checkpoint: Checkpoint) -> Sizes:
     config, backbone = checkpoint.config, checkpoint.model.backbone.config
     return Sizes(
         d_model=backbone.hidden_size,
+        text_layers=config.backbone.text_layers,
         layers=backbone.num_hidden_layers,
         kv_heads=backbone.num_key_value_heads,
         head_dim=getattr(backbone, "head_dim", None) or backbone.hidden_size // backbone.num_attention_heads,

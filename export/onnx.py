@@ -20,7 +20,7 @@ import onnx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from export.graphs import graph_specs, max_positions
+from export.graphs import BackboneParts, graph_specs, max_positions
 from export.manifest import SMALL_TENSORS, TOKENIZER, graph_entry, write_manifest
 from export.parity import ParityError, ParityReport, check_parity
 from export.quantize import quantise
@@ -73,7 +73,7 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
     backbone = model.backbone
     tokens = rows(backbone.embedding_table.weight)
     lm_head = tokens if backbone.config.tie_word_embeddings else rows(backbone.lm.lm_head.weight)
-    specs = graph_specs(model, _layers(checkpoint, reference, quantisation), tokens, lm_head)
+    specs = graph_specs(model, _parts(checkpoint, reference, quantisation), tokens, lm_head)
     graphs: dict[str, GraphEntry] = {}
     with _progress() as progress, SharedWeights(out) as shared:
         bar = progress.add_task("exporting", total=len(specs) + 1, graph="token table")
@@ -93,14 +93,20 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
     write_manifest(checkpoint, reference.fingerprint, quantisation, graphs, table, out)
 
 
-def _layers(checkpoint: Checkpoint, reference: TorchEngine, quantisation: Quantisation) -> Qwen2Layers:
+def _parts(checkpoint: Checkpoint, reference: TorchEngine, quantisation: Quantisation) -> BackboneParts:
     """The backbone's layers, smoothed where activations will be rounded row by row."""
     backbone, positions = checkpoint.model.backbone, max_positions(checkpoint.config)
-    if quantisation != "int8":
-        return Qwen2Layers(backbone, positions)
-    with recorded_peaks(backbone.lm.model.layers) as peaks:
-        run_calibration(reference, checkpoint.config.temporal.points)
-    return Qwen2Layers(backbone, positions, smoothed(backbone.lm.model, peaks))
+    text, upper = backbone.text, backbone.lm.model
+    if quantisation == "int8":
+        stack = [*(text.layers if text is not None else ()), *upper.layers]
+        with recorded_peaks(stack) as peaks:
+            run_calibration(reference, checkpoint.config.temporal.points)
+        below = len(stack) - len(upper.layers)
+        text = None if text is None else smoothed(text, peaks)
+        upper = smoothed(upper, {(index - below, part): peak for (index, part), peak in peaks.items()})
+    return BackboneParts(
+        None if text is None else Qwen2Layers(backbone, positions, text), Qwen2Layers(backbone, positions, upper)
+    )
 
 
 def _write_token_table(tokens: PackedRows | FloatRows, shared: SharedWeights) -> TokenTableEntry:
@@ -121,8 +127,10 @@ def _write_small_tensors(checkpoint: Checkpoint, out: Path) -> None:
         links=small.links_2D,
         tool_token_gain=small.tool_token_gain_D,
         prior_weight=np.float32(small.prior_weight),
+        repeat_bias=np.float32(small.repeat_bias),
         retrieval_weight=small.retrieval_weight_W,
         retrieval_projection=small.retrieval_projection_ED,
+        retrieval_states=small.retrieval_states_EX,
     )
 
 

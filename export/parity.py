@@ -146,14 +146,15 @@ def _aligned(
 
 def _check_dynamic_axes(manifest: Manifest) -> None:
     """A size that tracing froze by accident would only show in a user's request."""
-    backbone = manifest.graphs["backbone"]
-    fixed = [
-        tensor.name
-        for tensor in (*backbone.inputs, *backbone.outputs)
-        if not isinstance(tensor.shape[0], str) or not any(isinstance(axis, str) for axis in tensor.shape[1:])
-    ]
-    if fixed:
-        raise ParityError(f"backbone: {fixed} have no dynamic batch and sequence axes")
+    for name in ("text", "backbone"):
+        entry = manifest.graphs.get(name)
+        fixed = [
+            tensor.name
+            for tensor in ((*entry.inputs, *entry.outputs) if entry is not None else ())
+            if not isinstance(tensor.shape[0], str) or not any(isinstance(axis, str) for axis in tensor.shape[1:])
+        ]
+        if fixed:
+            raise ParityError(f"{name}: {fixed} have no dynamic batch and sequence axes")
 
 
 # ---- values ---------------------------------------------------------------------------------------------------------
@@ -185,6 +186,15 @@ class _SideBySide(EngineCore):
         reference = self._reference.embed(token_ids_S)
         self._report.note("token_table", self._exported.embed(token_ids_S), reference)
         return reference
+
+    def continue_text(self, embeds_SD: Float, cache: Cache) -> tuple[Float, Cache]:
+        reference, longer = self._reference.continue_text(embeds_SD, cache)
+        states, _ = self._exported.continue_text(embeds_SD, _as_numpy(cache))
+        self._report.note("text.last_hidden_state", _unit_rows(states), _unit_rows(reference))
+        return reference, longer
+
+    def empty_text_cache(self) -> Cache:
+        return self._reference.empty_text_cache()
 
     def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         reference = self._reference.curve_context(series_GT4, log_horizon_1)
@@ -231,6 +241,12 @@ class _SideBySide(EngineCore):
     def _note(self, graph: str, names: tuple[str, ...], ours: tuple[Any, ...], reference: tuple[Any, ...]) -> None:
         for name, our, their in zip(names, ours, reference, strict=True):
             self._report.note(f"{graph}.{name}", our, their)
+
+
+def _unit_rows(states_SD: Float) -> Float:
+    """Rows of length 1: a text's first token is a hundred times as large as the others and would hide them."""
+    unit: Float = states_SD / np.maximum(np.linalg.norm(states_SD, axis=-1, keepdims=True), 1e-6)
+    return unit
 
 
 def _as_numpy(cache: Cache) -> Cache:

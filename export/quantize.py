@@ -32,7 +32,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tomas_router.schema.manifest import Quantisation
 
-QUANTISED_GRAPHS = ("tool_encoder", "tool_set", "context", "backbone")
+QUANTISED_GRAPHS = ("text", "tool_encoder", "tool_set", "context", "backbone")
 """The heads that read decisions are small and stay in float."""
 KEPT_IN_FLOAT = "/retrieval/"
 """The classifier adds retrieval similarities times twenty: too steep for rounding, and small."""

@@ -63,7 +63,8 @@ class Qwen2Layers(nn.Module):
             mixed, keys, values = _Attention.apply(query, key, value, bias, self.query_heads, self.kv_heads, *cached)
             hidden = self._feed_forward(layer, hidden + attention.o_proj(mixed))
             present.append((keys, values))
-        return self._norm(self.body.norm, hidden), present
+        final = self.body.norm  # text layers end without one
+        return (hidden if isinstance(final, nn.Identity) else self._norm(final, hidden)), present
 
     def alone(self, virtual_ND: Tensor) -> tuple[Tensor, Tensor]:
         """As ``QwenBackbone.encode_alone``: keys and values (N, Y, H, C) of tokens that each stand alone at position 0.

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 SIZES = {
     "vocab_size": 49152,
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "intermediate_size": 48,
 }
-BACKBONE = BackboneConfig(source="random", sizes=SIZES)
+BACKBONE = BackboneConfig(source="random", sizes=SIZES, text_layers=1)
 TOKENIZER = model_dir() / "tokenizer.json"
 
 

@@ -23,6 +23,12 @@ class BackboneConfig(_Frozen):
     """Hub id, local directory, or ``random`` with ``sizes``."""
     num_layers: int | None = None
     """Keep only the first layers of the source; None keeps all."""
+    text_layers: int = 0
+    """The first so many layers read text alone; tools, curve and plan enter above them.
+
+    A text's states at that depth depend on nothing else: a frozen lower part is computed once per text in training,
+    plan steps run only the upper layers, and the tool prefix is cached for those alone.
+    """
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device_map: str | None = None
     """``None`` = CPU, otherwise as transformers takes it (``cuda``, ``auto``)."""
@@ -96,7 +102,8 @@ class ModelConfig(_Frozen):
 class TrainConfig(_Frozen):
     """One training run."""
 
-    mode: Literal["heads", "full"] = "full"
+    mode: Literal["heads", "upper", "full"] = "full"
+    """What of the backbone trains: nothing, the layers above ``text_layers``, or all of it."""
     seed: int = 7
     steps: int = 600
     batch_size: int = 64
@@ -114,10 +121,14 @@ class TrainConfig(_Frozen):
     mixture: dict[str, float]
     """Data source name to sampling weight; ``own`` is the shipped data, others are looked up in ``data_dirs``."""
     data_dirs: tuple[str, ...] = ()
+    generated_rows: int = 0
+    """Requests composed for this run from the training phrasings, beside the shipped rows of ``own``."""
     explanation_every: int = 8
     """Every n-th batch also trains the language-model head."""
     checkpoint_every: int = 100
     validate_every: int = 200
+    retrieval_steps: int = 0
+    """Steps that train the retrieval vectors alone before the run; needs frozen text layers."""
     loss_weights: dict[str, float] = {}
 
 

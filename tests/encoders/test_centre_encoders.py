@@ -26,13 +26,27 @@ def test_task_pooling_when_unknown_is_refused() -> None:
         UserTaskEncoder("median")  # type: ignore[arg-type]
 
 
-def test_retrieval_vector_when_token_order_changes_stays_and_has_unit_norm() -> None:
-    encoder = RetrievalEncoder(10, 6, 4)
-    ids, order = torch.tensor([[3, 1, 4]]), torch.tensor([2, 0, 1])
-    embedded, mask = torch.randn(1, 3, 6), torch.ones(1, 3, dtype=torch.bool)
-    one = encoder(embedded, ids, mask)
-    torch.testing.assert_close(encoder(embedded[:, order], ids[:, order], mask), one)
+@pytest.mark.parametrize("reads_states", [False, True])
+def test_retrieval_vector_when_tokens_are_reordered_or_padded_stays_and_has_unit_norm(reads_states: bool) -> None:
+    encoder = RetrievalEncoder(10, 6, 4, reads_states)
+    ids, order = torch.tensor([[3, 1, 4, 0]]), torch.tensor([2, 0, 1, 3])
+    embedded, states = torch.randn(1, 4, 6), torch.randn(1, 4, 6)
+    mask = torch.tensor([[True, True, True, False]])
+    one = encoder(embedded, states, ids, mask)
+    torch.testing.assert_close(encoder(embedded[:, order], states[:, order], ids[:, order], mask), one)
     torch.testing.assert_close(one.norm(dim=-1), torch.ones(1))
+    other = encoder(embedded, states + torch.randn_like(states), ids, mask)
+    assert bool((other - one).abs().max() > 1e-3) is reads_states
+
+
+def test_retrieval_vector_when_one_token_is_huge_is_not_drowned_by_it() -> None:
+    encoder = RetrievalEncoder(10, 6, 4, reads_states=True)
+    ids, mask = torch.tensor([[3, 1, 4]]), torch.ones(1, 3, dtype=torch.bool)
+    embedded, states = torch.randn(1, 3, 6), torch.randn(1, 3, 6)
+    larger = states.clone()
+    larger[:, 0] *= 1000.0
+    one, two = (encoder(embedded, s, ids, mask) for s in (states, larger))
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
 
 
 def test_temporal_encoder_when_given_a_batch_returns_b_by_256() -> None:

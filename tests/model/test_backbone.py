@@ -117,3 +117,39 @@ def test_saved_backbone_when_loaded_from_a_local_directory_is_the_same(backbone:
     loaded = QwenBackbone.from_config(BackboneConfig(source=str(tmp_path), num_layers=1)).eval()
     assert loaded.config.num_hidden_layers == 1
     assert torch.equal(loaded.embedding_table.weight, backbone.embedding_table.weight)
+
+
+def both_ways(text_layers: int) -> tuple[QwenBackbone, QwenBackbone]:
+    """The same weights, once whole and once split."""
+    sizes = SIZES | {"num_hidden_layers": 4}
+    made = []
+    for lower in (0, text_layers):
+        torch.manual_seed(0)
+        config = BackboneConfig(source="random", sizes=sizes, text_layers=lower)
+        made.append(QwenBackbone.from_config(config).eval())
+    return made[0], made[1]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text_layers", [1, 3])
+def test_text_layers_when_nothing_conditions_compute_what_the_whole_model_does(text_layers: int) -> None:
+    whole, split = both_ways(text_layers)
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]]), torch.tensor([[True] * 4, [True, True, False, False]])
+    torch.testing.assert_close(split.text_hidden(ids, mask)[mask], whole.text_hidden(ids, mask)[mask])
+    assert split.config.num_hidden_layers == 4 - text_layers
+    assert whole.generate([[5, 6, 7]], 6) == split.generate([[5, 6, 7]], 6)
+
+
+@torch.no_grad()
+def test_text_states_when_text_goes_on_behind_a_cache_are_the_same() -> None:
+    _, split = both_ways(2)
+    ids, mask = torch.tensor([[5, 6, 7, 8, 9]]), torch.ones(1, 5, dtype=torch.bool)
+    at_once = split.text_states(ids, mask)
+    first, cache = split.run_text(split.embed(ids[:, :3]), mask[:, :3], torch.arange(3).unsqueeze(0), None, True)
+    rest, _ = split.run_text(split.embed(ids[:, 3:]), mask, torch.arange(3, 5).unsqueeze(0), cache, True)
+    torch.testing.assert_close(torch.cat([first, rest], dim=1), at_once)
+
+
+def test_text_layers_when_none_is_left_above_is_refused() -> None:
+    with pytest.raises(ValueError, match="less than the 2 layers"):
+        QwenBackbone.from_config(BackboneConfig(source="random", sizes=SIZES, text_layers=2))

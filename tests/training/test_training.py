@@ -13,6 +13,8 @@ from tomas_router.errors import UntrainedModelError
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer, fit_statistics
+from tomas_router.training.sources import load_own
+from tomas_router.training.text_states import TextStates
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
 assert _spec is not None
@@ -62,6 +64,58 @@ def test_heads_mode_when_training_leaves_the_backbone_as_it_was(tmp_path: Path) 
     run.train_step()
     for name, parameter in run.model.backbone.named_parameters():
         assert torch.equal(parameter, before[name]), name
+
+
+def test_upper_mode_when_training_changes_only_the_layers_above_the_text(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper")
+    before = {n: p.clone() for n, p in run.model.backbone.named_parameters()}
+    run.train_step()
+    changed = {n for n, p in run.model.backbone.named_parameters() if not torch.equal(p, before[n])}
+    assert changed
+    assert all(name.startswith(("lm.model.layers", "lm.model.norm")) for name in changed)
+
+
+def test_text_states_when_cached_are_what_the_text_layers_compute(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper")
+    states = TextStates(run.model.backbone, max_tokens=6)
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]]), torch.tensor([[True] * 4, [True, True, False, False]])
+    expected = run.model.backbone.text_states(ids, mask).detach()
+    for _ in range(2):  # computed, then remembered
+        torch.testing.assert_close(states(ids, mask)[mask], expected[mask], rtol=2e-3, atol=1e-3)
+    assert len(states) == 2
+    states(ids + 1, mask)
+    assert len(states) == 2  # no room left: computed, not kept
+
+
+def test_retrieval_warm_up_when_run_teaches_retrieval_alone(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper", retrieval_steps=25)
+    others = {n: p.clone() for n, p in run.model.named_parameters() if not n.startswith("retrieval.")}
+    run.warm_up_retrieval()
+    record = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
+    assert record["retrieval_last"] < record["retrieval_first"] - 0.1
+    for name, parameter in run.model.named_parameters():
+        assert name.startswith("retrieval.") or torch.equal(parameter, others[name]), name
+
+
+def test_retrieval_warm_up_when_the_text_layers_train_too_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="text_layers > 0"):
+        trainer(tmp_path, mode="full", retrieval_steps=5).warm_up_retrieval()
+
+
+def test_initialise_heads_when_run_gives_virtual_tokens_the_size_of_text_states(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper")
+    run.initialise_heads()
+    gain = run.model.tool_token_norm.gain
+    mask = torch.ones(1, 6, dtype=torch.bool)
+    states = run.model.backbone.text_states(torch.tensor([[50, 60, 70, 80, 90, 99]]), mask)
+    assert gain.mean().item() == pytest.approx(states.pow(2).mean(-1).sqrt().median().item(), rel=0.5)
+
+
+def test_generated_rows_when_asked_for_add_new_requests_in_training_wording() -> None:
+    shipped, more = load_own("train"), load_own("train", 30)
+    assert len(more.rows) == len(shipped.rows) + 30
+    assert more.rows[: len(shipped.rows)] == shipped.rows
+    assert load_own("val", 30).rows == load_own("val").rows
 
 
 @pytest.mark.parametrize("name", ["embedded", "simple-test", "default"])

@@ -43,6 +43,13 @@ def generate(registry: ToolRegistry, seed: int = 7) -> dict[str, list[Row]]:
     return splits
 
 
+def more_training_rows(registry: ToolRegistry, count: int, seed: int = 1007) -> list[Row]:
+    """Further rows in training wording, made when they are needed and never shipped."""
+    bank = load_bank()
+    composer = Composer(registry, [u for u in bank.values() if not u.unseen], np.random.default_rng(seed), 0.0)
+    return _split("train", count, registry, composer, set())
+
+
 def unseen_tools(bank: dict[str, ToolPhrases]) -> list[str]:
     """Tools that no training row uses."""
     return [unit.name for unit in bank.values() if unit.unseen]

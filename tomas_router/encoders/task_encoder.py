@@ -52,19 +52,29 @@ class UserTaskEncoder(nn.Module):
 
 
 class RetrievalEncoder(nn.Module):
-    """A bag of weighted token embeddings, projected to the unit sphere.
+    """Weighted token embeddings, and the text layers' states where there are any, projected to the unit sphere.
 
-    Ranks thousands of tools by one matrix product before the backbone has seen the task. Tools and tasks share it.
+    Ranks thousands of tools by one matrix product before tools and task have met. Tools and tasks share it.
     """
 
-    def __init__(self, vocab_size: int, d_model: int, d_retrieval: int) -> None:
+    def __init__(self, vocab_size: int, d_model: int, d_retrieval: int, reads_states: bool = False) -> None:
         super().__init__()
+        self.reads_states = reads_states
         self.log_weight = nn.Embedding(vocab_size, 1)
         nn.init.zeros_(self.log_weight.weight)
         self.project = nn.Linear(d_model, d_retrieval, bias=False)
+        self.project_states = nn.Linear(d_model, d_retrieval) if reads_states else None
 
-    def forward(self, embedded_BSD: Tensor, token_ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-        """Token embeddings (B, S, D), their ids and mask to unit vectors (B, d_retrieval)."""
+    def forward(self, embedded_BSD: Tensor, states_BSD: Tensor, token_ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        """Token embeddings and states (both B, S, D), ids and mask to unit vectors (B, d_retrieval)."""
         weight_BS1 = self.log_weight(token_ids_BS).exp() * mask_BS.to(embedded_BSD.dtype).unsqueeze(-1)
-        pooled_BD = (embedded_BSD * weight_BS1).sum(1) / weight_BS1.sum(1).clamp(min=1e-6)
-        return F.normalize(self.project(pooled_BD), dim=-1)
+        weight_BS1 = weight_BS1 / weight_BS1.sum(1, keepdim=True).clamp(min=1e-6)
+        vector_BE = self.project((embedded_BSD * weight_BS1).sum(1))
+        if self.project_states is not None:
+            vector_BE = vector_BE + self.project_states((unit_rms(states_BSD) * weight_BS1).sum(1))
+        return F.normalize(vector_BE, dim=-1)
+
+
+def unit_rms(states: Tensor) -> Tensor:
+    """(..., D) scaled to a root mean square of 1: a text's first token is a hundred times as large as the others."""
+    return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6)

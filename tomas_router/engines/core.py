@@ -1,7 +1,8 @@
 """The request path of every engine: which piece runs when, in numpy.
 
-A subclass only says how each network piece is computed. Sequence: ``[curve V][task S][<TOOL_PLAN>][<TOOL_ID>]``, then
-``[tool][<RESOURCE_CFG>][<TOOL_ID>]`` a step; the tool prefix is at position 0, everything else counts from 1.
+A subclass only says how each network piece is computed. The text layers read the task alone; above them the sequence is
+``[curve V][task S][<TOOL_PLAN>][<TOOL_ID>]``, then ``[tool][<RESOURCE_CFG>][<TOOL_ID>]`` a step; the tool prefix is at
+position 0, everything else counts from 1.
 
 P prefix tools, S task tokens, V virtual tokens, T tokens of a pass, D width, N tools, Q key width, K steps so far,
 Y layers, H key/value heads, C head width.
@@ -49,8 +50,10 @@ class SmallTensors:
     links_2D: Float
     tool_token_gain_D: Float
     prior_weight: float
+    repeat_bias: float
     retrieval_weight_W: Float  # exp of the learned log weight of every vocabulary entry
     retrieval_projection_ED: Float
+    retrieval_states_EX: Float  # X = D and a last column for the bias; X = 0 without text layers
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class Cache:
     layers: tuple[Any, ...]
     length: int  # tokens in the cache, the tool prefix included
     next_position: int
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a task costs once, whatever tools and curve it meets."""
+
+    instruction: str
+    states_SD: Float
+    cache: Cache  # of the text layers, to go on with text
+    retrieval_E: Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +99,7 @@ class State:
     request_Q: Float
     v_temporal_E: Float
     steps_KD: Float
+    used: tuple[int, ...]  # tools chosen so far
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,7 @@ class EngineCore(ABC):
         self.preparation, self.small, self.calibration = preparation, small, calibration
         self.max_prefix_tools, self.virtual_tokens = max_prefix_tools, virtual_tokens
         self._last_shortlisted: Shortlisted | None = None  # agents ask again and again over the same few tools
-        self._last_retrieval: tuple[str, Float] | None = None  # asked for the shortlist and again for the prior
+        self._last_task: Task | None = None  # asked for the shortlist and again to open a plan
 
     # ---- pieces of the network --------------------------------------------------------------------------------
 
@@ -139,6 +153,10 @@ class EngineCore(ABC):
         """(S,) to (S, D)."""
 
     @abstractmethod
+    def continue_text(self, embeds_SD: Float, cache: Cache) -> tuple[Float, Cache]:
+        """States (S, D) of further text tokens after the text layers, and the longer cache."""
+
+    @abstractmethod
     def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         """v_temporal (E,) and virtual tokens (V, D)."""
 
@@ -147,8 +165,12 @@ class EngineCore(ABC):
         """Normalised classifier keys (P, Q) of the shortlist after set attention."""
 
     @abstractmethod
+    def empty_text_cache(self) -> Cache:
+        """The text layers' cache before the first token."""
+
+    @abstractmethod
     def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
-        """Hidden states (T, D) of new tokens behind a cache, and the longer cache."""
+        """Hidden states (T, D) of new tokens behind a cache, and the longer cache; the layers above the text layers."""
 
     @abstractmethod
     def read_opening(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
@@ -171,17 +193,29 @@ class EngineCore(ABC):
         return self.preparation.tools(tools, profiling)
 
     def retrieval_vector(self, instruction: str) -> Float:
-        """A bag of weighted token embeddings on the unit sphere."""
-        last = self._last_retrieval
-        if last is None or last[0] != instruction:
-            last = instruction, self._retrieval_vector(self.preparation.task(instruction))
-            self._last_retrieval = last
-        return last[1]
+        """What ranks tools before they meet the task; on the unit sphere."""
+        return self._task(instruction).retrieval_E
 
-    def _retrieval_vector(self, ids: NDArray[np.int64]) -> Float:
-        weight_S1 = self.small.retrieval_weight_W[ids][:, None]
-        pooled_D = (self.embed(ids) * weight_S1).sum(0) / max(float(weight_S1.sum()), 1e-6)
-        vector_E = self.small.retrieval_projection_ED @ pooled_D
+    def _task(self, instruction: str) -> Task:
+        """The task after the text layers; the last one is kept."""
+        last = self._last_task
+        if last is not None and last.instruction == instruction:
+            return last
+        ids_S = self.preparation.task(instruction)
+        embeds_SD = self.embed(ids_S)
+        states_SD, cache = self.continue_text(embeds_SD, self.empty_text_cache())
+        made = Task(instruction, states_SD, cache, self._retrieval(ids_S, embeds_SD, states_SD))
+        self._last_task = made
+        return made
+
+    def _retrieval(self, ids_S: NDArray[np.int64], embeds_SD: Float, states_SD: Float) -> Float:
+        """As ``encoders.task_encoder.RetrievalEncoder``."""
+        weight_S = self.small.retrieval_weight_W[ids_S]
+        weight_S = weight_S / max(float(weight_S.sum()), 1e-6)
+        vector_E = self.small.retrieval_projection_ED @ (weight_S @ embeds_SD)
+        if self.small.retrieval_states_EX.size:
+            unit_SD = states_SD / np.sqrt(np.mean(np.square(states_SD), axis=-1, keepdims=True) + 1e-6)
+            vector_E = vector_E + self.small.retrieval_states_EX @ np.append(weight_S @ unit_SD, np.float32(1.0))
         unit: Float = (vector_E / max(float(np.linalg.norm(vector_E)), 1e-12)).astype(np.float32)
         return unit
 
@@ -193,15 +227,15 @@ class EngineCore(ABC):
         """
         if links not in LINKS:
             raise ValueError(f"links must be one of {LINKS}, got {links!r}")
-        task_ids = self.preparation.task(instruction)
+        task = self._task(instruction)
         v_temporal_E, virtual_VD = self.curve_context(*self.preparation.window(window))
         plan_token = self.small.special_4D[SPECIAL_TOKENS.index(TOOL_PLAN)] + self.small.links_2D[LINKS.index(links)]
         embeds_TD = np.concatenate(
-            [virtual_VD, self.embed(task_ids), plan_token[None], self._special(TOOL_ID)[None]], dtype=np.float32
+            [virtual_VD, task.states_SD, plan_token[None], self._special(TOOL_ID)[None]], dtype=np.float32
         )
         shortlisted = self._shortlisted(tools, shortlist)
         hidden_TD, cache = self.run_layers(embeds_TD, shortlisted.prefix)
-        task_SD = hidden_TD[self.virtual_tokens : self.virtual_tokens + len(task_ids)]
+        task_SD = hidden_TD[self.virtual_tokens : self.virtual_tokens + len(task.states_SD)]
         heads = self.read_opening(task_SD, hidden_TD[-1], v_temporal_E)
         state = State(
             cache=cache,
@@ -210,6 +244,7 @@ class EngineCore(ABC):
             request_Q=heads.request_Q,
             v_temporal_E=v_temporal_E,
             steps_KD=np.zeros((0, hidden_TD.shape[1]), dtype=np.float32),
+            used=(),
         )
         return Opening(state, heads.gate_logit, self._tool_logits(state, heads.query_Q, heads.end_logit))
 
@@ -220,7 +255,7 @@ class EngineCore(ABC):
         hidden_3D, cache = self.run_layers(embeds_3D.astype(np.float32), state.cache)
         steps_KD = np.concatenate([state.steps_KD, hidden_3D[1:2]])
         heads = self.read_step(steps_KD, hidden_3D[2], state.request_Q, v_toolaware_D, state.v_temporal_E)
-        after = replace(state, cache=cache, steps_KD=steps_KD)
+        after = replace(state, cache=cache, steps_KD=steps_KD, used=(*state.used, tool_index))
         return StepOutcome(
             state=after,
             tool_logits=self._tool_logits(after, heads.query_Q, heads.end_logit),
@@ -238,9 +273,9 @@ class EngineCore(ABC):
         shortlist = np.sort(np.argsort(-retrieval_N, kind="stable")[: self.max_prefix_tools])
         _, virtual_VD = self.curve_context(*self.preparation.window(window))
         cue = np.array(self.preparation.tokenizer.encode(EXPLANATION_CUE), dtype=np.int64)
-        embeds_TD = np.concatenate(
-            [virtual_VD, self.embed(self.preparation.task(instruction)), self.embed(cue)], dtype=np.float32
-        )
+        task = self._task(instruction)
+        states_SD, text_cache = self.continue_text(self.embed(cue), task.cache)
+        embeds_TD = np.concatenate([virtual_VD, task.states_SD, states_SD], dtype=np.float32)
         cache = self._shortlisted(tools, shortlist).prefix
         text = TextStream(self.preparation.tokenizer)
         for count in range(max_tokens):
@@ -252,7 +287,7 @@ class EngineCore(ABC):
             yield from text.push(token)
             if text.ended or (4 * count >= 3 * max_tokens and text.text.endswith(SENTENCE_END)):
                 break
-            embeds_TD = self.embed(np.array([token], dtype=np.int64))
+            embeds_TD, text_cache = self.continue_text(self.embed(np.array([token], dtype=np.int64)), text_cache)
         yield from text.rest()
 
     # ---- shared arithmetic ------------------------------------------------------------------------------------
@@ -289,6 +324,7 @@ class EngineCore(ABC):
         shortlisted = state.shortlisted
         logits_N = shortlisted.tools.key_ND @ query_Q
         logits_N[shortlisted.shortlist] = shortlisted.keys_PQ @ query_Q
+        logits_N[list(set(state.used))] += self.small.repeat_bias
         return np.append(logits_N + state.prior_N, np.float32(end_logit)).astype(np.float32)
 
     def _special(self, token: str) -> Float:

@@ -25,10 +25,12 @@ Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 ONNX_DTYPES = {"float": "float32", "double": "float64"}
 SMALL_TENSORS = "small_tensors.npz"
-LOADED_AT_START = ("backbone", "context", "tool_set", "open_heads", "step_heads")
+TEXT = "text"
+"""The graph of the text layers; a model without such layers lacks it."""
+LOADED_AT_START = (TEXT, "backbone", "context", "tool_set", "open_heads", "step_heads")
 """The rest loads when first needed: a registry that is encoded already needs no tool encoder, routing no LM head."""
 
-THREADED = ("backbone", "tool_encoder", "lm_head")
+THREADED = (TEXT, "backbone", "tool_encoder", "lm_head")
 """Graphs large enough to gain from several threads."""
 
 
@@ -51,10 +53,9 @@ class OnnxEngine(EngineCore):
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
         self._tokens = TokenTable(directory, manifest.token_table)
-        layers = range(manifest.sizes.layers)
-        self._past = [f"past_key_values.{y}.{kind}" for y in layers for kind in ("key", "value")]
         for graph in LOADED_AT_START:
-            self._session(graph)
+            if graph in manifest.graphs:
+                self._session(graph)
 
     @classmethod
     def load(
@@ -106,16 +107,30 @@ class OnnxEngine(EngineCore):
         keys: Float = self._session("tool_set").run(None, {"v_toolaware": v_toolaware_PD})[0]
         return keys
 
+    def continue_text(self, embeds_SD: Float, cache: Cache) -> tuple[Float, Cache]:
+        return self._run_layers(TEXT, embeds_SD, cache) if TEXT in self.manifest.graphs else (embeds_SD, cache)
+
+    def empty_text_cache(self) -> Cache:
+        sizes = self.manifest.sizes
+        nothing = np.zeros((1, sizes.kv_heads, 0, sizes.head_dim), dtype=np.float32)
+        return Cache(((nothing, nothing),) * sizes.text_layers, 0, 0)
+
     def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+        return self._run_layers("backbone", embeds_TD, cache)
+
+    def _run_layers(self, graph: str, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
         new, total = len(embeds_TD), cache.length + len(embeds_TD)
         positions = np.arange(cache.next_position, cache.next_position + new, dtype=np.int64)
-        past = [tensor for pair in cache.layers for tensor in pair]
-        feeds = dict(zip(self._past, past, strict=True)) | {
+        feeds = {
+            f"past_key_values.{layer}.{kind}": tensor
+            for layer, pair in enumerate(cache.layers)
+            for kind, tensor in zip(("key", "value"), pair, strict=True)
+        } | {
             "inputs_embeds": embeds_TD[None],
             "attention_mask": np.ones((1, total), dtype=np.int64),
             "position_ids": positions[None],
         }
-        hidden, *present = self._session("backbone").run(None, feeds)
+        hidden, *present = self._session(graph).run(None, feeds)
         layers = tuple(zip(present[::2], present[1::2], strict=True))
         return hidden[0], Cache(layers, total, cache.next_position + new)
 
@@ -200,8 +215,10 @@ def _small_tensors(path: Path) -> SmallTensors:
             arrays["links"],
             arrays["tool_token_gain"],
             float(arrays["prior_weight"]),
+            float(arrays["repeat_bias"]),
             arrays["retrieval_weight"],
             arrays["retrieval_projection"],
+            arrays["retrieval_states"],
         )
 
 

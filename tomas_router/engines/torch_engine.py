@@ -22,6 +22,20 @@ from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration, Float, ToolBatch, ToolEncodings
 
 
+class Layers(Protocol):
+    """The lower or the upper part of a backbone."""
+
+    def __call__(
+        self,
+        embeds_BSD: torch.Tensor,
+        mask_BT: torch.Tensor,
+        position_ids_BS: torch.Tensor,
+        prefix: PrefixCache | None,
+        want_cache: bool,
+        /,
+    ) -> tuple[torch.Tensor, PrefixCache | None]: ...
+
+
 class FittedNumbers(Protocol):
     """Statistics that belong to the weights."""
 
@@ -96,6 +110,22 @@ class TorchEngine(EngineCore):
         return _out(self.model.backbone.embed(self._in(token_ids_S)))
 
     @torch.no_grad()
+    def continue_text(self, embeds_SD: Float, cache: Cache) -> tuple[Float, Cache]:
+        text = self.model.backbone.text
+        if text is None:
+            return embeds_SD, cache
+        return self._run_layers(self.model.backbone.run_text, embeds_SD, cache)
+
+    def empty_text_cache(self) -> Cache:
+        backbone = self.model.backbone
+        heads = backbone.config.num_key_value_heads
+        width = getattr(backbone.config, "head_dim", None) or (
+            backbone.config.hidden_size // backbone.config.num_attention_heads
+        )
+        nothing = torch.zeros(1, heads, 0, width, device=self.device)
+        return Cache(((nothing, nothing),) * self.model.config.backbone.text_layers, 0, 0)
+
+    @torch.no_grad()
     def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         vector, virtual = self.model.curve_context(self._in(series_GT4)[None], self._in(log_horizon_1)[None])
         return _out(vector[0]), _out(virtual[0])
@@ -110,14 +140,15 @@ class TorchEngine(EngineCore):
 
     @torch.no_grad()
     def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
+        return self._run_layers(self.model.backbone, embeds_TD, cache)
+
+    def _run_layers(self, part: Layers, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
         keys = torch.stack([k for k, _ in cache.layers], dim=1)
         values = torch.stack([v for _, v in cache.layers], dim=1)
         length, past = len(embeds_TD), cache.length
         mask = torch.ones(1, past + length, dtype=torch.bool, device=self.device)
         positions = torch.arange(cache.next_position, cache.next_position + length, device=self.device)[None]
-        hidden, longer = self.model.backbone(
-            self._in(embeds_TD)[None], mask, positions, PrefixCache(keys, values), want_cache=True
-        )
+        hidden, longer = part(self._in(embeds_TD)[None], mask, positions, PrefixCache(keys, values), True)
         assert longer is not None
         layers = tuple((longer.keys[:, y], longer.values[:, y]) for y in range(longer.keys.shape[1]))
         return _out(hidden[0]), Cache(layers, past + length, cache.next_position + length)
@@ -209,9 +240,18 @@ def small_tensors(model: TOMASLLMModel) -> SmallTensors:
         links_2D=_out(model.links.weight),
         tool_token_gain_D=_out(model.tool_token_norm.gain),
         prior_weight=float(model.classifier.prior_weight.detach()),
+        repeat_bias=float(model.classifier.repeat_bias.detach()),
         retrieval_weight_W=_out(model.retrieval.log_weight.weight[:, 0].exp()),
         retrieval_projection_ED=_out(model.retrieval.project.weight),
+        retrieval_states_EX=_states_projection(model),
     )
+
+
+def _states_projection(model: TOMASLLMModel) -> Float:
+    linear = model.retrieval.project_states
+    if linear is None:
+        return np.zeros((model.retrieval.project.weight.shape[0], 0), dtype=np.float32)
+    return _out(torch.cat([linear.weight, linear.bias.unsqueeze(1)], dim=1))
 
 
 def _fingerprint(model: TOMASLLMModel) -> str:

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2Model,
 )
 
 from tomas_router.config import BackboneConfig
@@ -41,10 +42,15 @@ class PrefixCache:
 
 
 class QwenBackbone(nn.Module):
-    """Qwen2 with embeddings in, hidden states out; the LM head runs only when text is wanted."""
+    """Qwen2 in two parts: lower layers that read text alone, and upper layers that a prefix conditions.
 
-    def __init__(self, model: Qwen2ForCausalLM) -> None:
+    ``text_states`` runs the lower part (none of it with ``text_layers`` 0, where a text's states are its token
+    embeddings); ``forward`` runs the upper part. The LM head runs only when text is wanted.
+    """
+
+    def __init__(self, model: Qwen2ForCausalLM, text_layers: int = 0) -> None:
         super().__init__()
+        self.text = _split_off(model, text_layers)
         self.lm = model
 
     @classmethod
@@ -54,15 +60,15 @@ class QwenBackbone(nn.Module):
         A Llama-layout checkpoint is converted to Qwen2 exactly: same sizes, zero q/k/v biases.
 
         Raises:
-            ValueError: ``num_layers`` is more than the checkpoint has, or its layout is neither Qwen2 nor Llama.
+            ValueError: ``num_layers`` is more than the checkpoint has, ``text_layers`` leaves no layer above, or the
+                layout is neither Qwen2 nor Llama.
         """
         dtype = getattr(torch, config.dtype)
         if config.source == "random":
             assert config.sizes is not None  # the config's validator saw to it
-            model = Qwen2ForCausalLM(Qwen2Config(**config.sizes, attn_implementation=config.attn_implementation)).to(
-                dtype
-            )
-            return cls(_first_layers(model, config.num_layers))
+            sizes = Qwen2Config(**config.sizes, attn_implementation=config.attn_implementation)
+            model = Qwen2ForCausalLM(sizes).to(dtype)
+            return cls(_first_layers(model, config.num_layers), config.text_layers)
         layout = AutoConfig.from_pretrained(config.source).model_type
         if layout not in ("qwen2", "llama"):
             raise ValueError(f"backbone {config.source!r} has layout {layout!r}; qwen2 or llama is expected")
@@ -73,11 +79,11 @@ class QwenBackbone(nn.Module):
             attn_implementation=config.attn_implementation,
         )
         model = loaded if layout == "qwen2" else llama_to_qwen2(loaded)
-        return cls(_first_layers(model, config.num_layers))
+        return cls(_first_layers(model, config.num_layers), config.text_layers)
 
     @property
     def config(self) -> Qwen2Config:
-        """Sizes of the language model."""
+        """Sizes of the language model; ``num_hidden_layers`` counts the upper layers, which hold the prefix."""
         config: Qwen2Config = self.lm.config
         return config
 
@@ -100,10 +106,10 @@ class QwenBackbone(nn.Module):
         prefix: PrefixCache | None = None,
         want_cache: bool = False,
     ) -> tuple[Tensor, PrefixCache | None]:
-        """Runs the layers.
+        """Runs the upper layers.
 
         Args:
-            embeds_BSD: New tokens, real or virtual.
+            embeds_BSD: New tokens, texts' states or virtual tokens.
             mask_BT: T = P + S; True = real. A new token sees every real prefix token and the real tokens before it.
             position_ids_BS: Rotary positions of the new tokens.
             prefix: Keys and values of P earlier tokens.
@@ -112,23 +118,35 @@ class QwenBackbone(nn.Module):
         Returns:
             Hidden states (B, S, D) after the final norm, and the cache when wanted.
         """
-        cache = DynamicCache() if (prefix is not None or want_cache) else None
-        if prefix is not None and cache is not None:
-            for layer in range(prefix.keys.shape[1]):
-                cache.update(prefix.keys[:, layer], prefix.values[:, layer], layer)
-        output = self.lm.model(
-            inputs_embeds=embeds_BSD,
-            attention_mask=mask_BT,
-            position_ids=position_ids_BS,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        return output.last_hidden_state, _to_prefix(cache) if want_cache and cache is not None else None
+        return _run(self.lm.model, embeds_BSD, mask_BT, position_ids_BS, prefix, want_cache)
+
+    def run_text(
+        self,
+        embeds_BSD: Tensor,
+        mask_BT: Tensor,
+        position_ids_BS: Tensor,
+        past: PrefixCache | None = None,
+        want_cache: bool = False,
+    ) -> tuple[Tensor, PrefixCache | None]:
+        """Runs the text layers; as ``forward``, without final norm. No layers: the embeddings as they are."""
+        if self.text is None:
+            return embeds_BSD, past
+        return _run(self.text, embeds_BSD, mask_BT, position_ids_BS, past, want_cache)
+
+    def text_states(self, token_ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        """States (N, L, D) of texts below the point where tools, curve and plan enter; positions from 0."""
+        positions = torch.arange(token_ids_NL.shape[1], device=token_ids_NL.device).expand_as(token_ids_NL)
+        states_NLD, _ = self.run_text(self.embed(token_ids_NL), mask_NL, positions)
+        return states_NLD
 
     def text_hidden(self, token_ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        """Hidden states (N, L, D) of texts that nothing conditions."""
-        positions = torch.arange(token_ids_NL.shape[1], device=token_ids_NL.device).expand_as(token_ids_NL)
-        hidden_NLD, _ = self(self.embed(token_ids_NL), mask_NL, positions)
+        """Hidden states (N, L, D) of texts that nothing conditions, after all layers."""
+        return self.states_to_hidden(self.text_states(token_ids_NL, mask_NL), mask_NL)
+
+    def states_to_hidden(self, states_NLD: Tensor, mask_NL: Tensor) -> Tensor:
+        """The upper layers over texts' states: (N, L, D) to (N, L, D)."""
+        positions = torch.arange(states_NLD.shape[1], device=states_NLD.device).expand(states_NLD.shape[0], -1)
+        hidden_NLD, _ = self(states_NLD, mask_NL, positions)
         return hidden_NLD
 
     def encode_alone(self, virtual_ND: Tensor) -> PrefixCache:
@@ -178,13 +196,16 @@ class QwenBackbone(nn.Module):
         stop_ids: frozenset[int],
     ) -> list[int]:
         device = self.embedding_table.weight.device
-        embeds = self.embed(torch.tensor([list(prompt)], device=device))
-        if virtual_VD is not None:
-            embeds = torch.cat([virtual_VD.unsqueeze(0), embeds], dim=1)
         cache, position, generated = context, 0 if context is None else 1, []
+        fresh, text_cache, head, read = list(prompt), None, virtual_VD, 0
         for _ in range(max_new_tokens):
-            length = embeds.shape[1]
-            past = 0 if cache is None else cache.length
+            text_positions = torch.arange(read, read + len(fresh), device=device).unsqueeze(0)
+            read += len(fresh)
+            text_mask = torch.ones(1, read, dtype=torch.bool, device=device)
+            embedded = self.embed(torch.tensor([fresh], device=device))
+            states, text_cache = self.run_text(embedded, text_mask, text_positions, text_cache, want_cache=True)
+            embeds = states if head is None else torch.cat([head.unsqueeze(0), states], dim=1)
+            head, length, past = None, embeds.shape[1], 0 if cache is None else cache.length
             mask = torch.ones(1, past + length, dtype=torch.bool, device=device)
             positions = torch.arange(position, position + length, device=device).unsqueeze(0)
             hidden, cache = self(embeds, mask, positions, cache, want_cache=True)
@@ -193,7 +214,7 @@ class QwenBackbone(nn.Module):
             if token in stop_ids:
                 break
             generated.append(token)
-            embeds = self.embed(torch.tensor([[token]], device=device))
+            fresh = [token]
         return generated
 
 
@@ -244,6 +265,57 @@ def _first_layers(model: Qwen2ForCausalLM, num_layers: int | None) -> Qwen2ForCa
     model.config.num_hidden_layers = num_layers
     model.config.layer_types = model.config.layer_types[:num_layers]
     return model
+
+
+def _split_off(model: Qwen2ForCausalLM, text_layers: int) -> Qwen2Model | None:
+    """Takes the first layers out of ``model`` into a model of their own, without embeddings and final norm."""
+    if text_layers == 0:
+        return None
+    total = model.config.num_hidden_layers
+    if not 0 < text_layers < total:
+        raise ValueError(f"text_layers must be at least 0 and less than the {total} layers kept, got {text_layers}")
+    lower_config = Qwen2Config(**model.config.to_dict())
+    lower_config._attn_implementation = model.config._attn_implementation
+    lower_config.num_hidden_layers = text_layers
+    lower_config.layer_types = model.config.layer_types[:text_layers]
+    with torch.device("meta"):
+        lower = Qwen2Model(lower_config)
+    lower.layers = model.model.layers[:text_layers]
+    lower.embed_tokens, lower.norm = None, nn.Identity()
+    lower.rotary_emb = model.model.rotary_emb
+    model.model.layers = model.model.layers[text_layers:]
+    for index, layer in enumerate(model.model.layers):
+        layer.self_attn.layer_idx = index  # its place in a cache
+    model.config.num_hidden_layers = total - text_layers
+    model.config.layer_types = model.config.layer_types[text_layers:]
+    return lower
+
+
+def _run(
+    model: Qwen2Model,
+    embeds_BSD: Tensor,
+    mask_BT: Tensor,
+    positions_BS: Tensor,
+    past: PrefixCache | None,
+    want_cache: bool,
+) -> tuple[Tensor, PrefixCache | None]:
+    cache = _as_dynamic(past) if (past is not None or want_cache) else None
+    output = model(
+        inputs_embeds=embeds_BSD,
+        attention_mask=mask_BT,
+        position_ids=positions_BS,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return output.last_hidden_state, _to_prefix(cache) if want_cache and cache is not None else None
+
+
+def _as_dynamic(prefix: PrefixCache | None) -> DynamicCache:
+    cache = DynamicCache()
+    if prefix is not None:
+        for layer in range(prefix.keys.shape[1]):
+            cache.update(prefix.keys[:, layer], prefix.values[:, layer], layer)
+    return cache
 
 
 def _to_prefix(cache: DynamicCache) -> PrefixCache:

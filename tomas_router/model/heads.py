@@ -37,14 +37,15 @@ class ToolClassifier(nn.Module):
         self.set_key = nn.Linear(d_model, d_key, bias=False)
         nn.init.zeros_(self.set_key.weight)  # set attention begins as a no-op
         self.slot_query = nn.Linear(d_model, d_key)
-        self.task_query = nn.Linear(d_model, d_key, bias=False)
-        self.curve_query = nn.Linear(d_temporal, d_key, bias=False)
+        self.task_query = nn.Linear(d_model, d_key)
+        self.curve_query = nn.Linear(d_temporal, d_key)
         self.query_norm = nn.LayerNorm(d_key)
         self.key_norm = nn.LayerNorm(d_key)
         self.end_Q = nn.Parameter(torch.randn(d_key) * 0.02)
         self.end_bias = nn.Parameter(torch.zeros(()))
         self.scale = nn.Parameter(torch.tensor(d_key**-0.5))
         self.prior_weight = nn.Parameter(torch.tensor(0.5))
+        self.repeat_bias = nn.Parameter(torch.tensor(-1.0))  # a tool may be used twice, but seldom is
 
     def base_key(self, v_toolaware: Tensor) -> Tensor:
         """(..., D) to keys (..., Q), independent of the other candidates."""
@@ -62,13 +63,14 @@ class ToolClassifier(nn.Module):
         query: Tensor = self.query_norm(self.slot_query(slot_BKD) + request_BQ.unsqueeze(1))
         return query
 
-    def forward(self, query_BKQ: Tensor, key_BNQ: Tensor, prior_BN: Tensor) -> Tensor:
+    def forward(self, query_BKQ: Tensor, key_BNQ: Tensor, prior_BN: Tensor, used_BKN: Tensor) -> Tensor:
         """Logits (B, K, N + 1); the last is END.
 
         ``prior_BN`` is the retrieval similarity of request and tool: it carries the words they share, so that the
-        pointer only has to learn what words do not say.
+        pointer only has to learn what words do not say. ``used_BKN`` marks tools that earlier steps have chosen.
         """
         tools = torch.einsum("bkq,bnq->bkn", query_BKQ, self.key_norm(key_BNQ)) * self.scale
+        tools = tools + self.repeat_bias * used_BKN.to(tools.dtype)
         end = torch.einsum("bkq,q->bk", query_BKQ, self.key_norm(self.end_Q)) * self.scale + self.end_bias
         return torch.cat([tools + self.prior_weight * prior_BN.unsqueeze(1), end.unsqueeze(-1)], dim=-1)
 

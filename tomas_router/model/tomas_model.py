@@ -24,6 +24,11 @@ from tomas_router.model.heads import DependencyHead, ResourceRegressor, TokenGat
 
 LINKS = ("dataflow", "order")
 RETRIEVAL_SCALE = 20.0
+PRIOR_DROPOUT = 0.4
+"""Share of training requests whose pointer must do without the retrieval similarity.
+
+On training rows that similarity is better than it will ever be on new ones; always there, it leaves nothing to learn.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class TeacherForcing:
     series_BGT4: Tensor
     log_horizon_B1: Tensor
     size_BK: Tensor  # true size bucket, -1 where unknown
+    task_states_BSD: Tensor | None = None  # what the text layers say of the tasks, when known already
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class TOMASLLMModel(nn.Module):
             else None
         )
         self.tool_token_norm = VirtualTokenNorm(d_model, rms)
-        self.retrieval = RetrievalEncoder(vocab, d_model, heads.d_retrieval)
+        self.retrieval = RetrievalEncoder(vocab, d_model, heads.d_retrieval, config.backbone.text_layers > 0)
 
         # centre panel
         self.task_embedding = TaskEmbedding(backbone.embedding_table)
@@ -110,21 +116,32 @@ class TOMASLLMModel(nn.Module):
         """Loads or builds the backbone and puts fresh panels around it."""
         return cls(config, QwenBackbone.from_config(config.backbone), tool_names)
 
+    @torch.no_grad()
+    def match_state_size(self, states_XD: Tensor) -> None:
+        """Gives tools, curve and special tokens the size of the text states (X, D) that they stand beside."""
+        rms = float(states_XD.pow(2).mean(-1).sqrt().median())
+        before = float(self.special.weight.pow(2).mean().sqrt())
+        self.tool_token_norm.gain.fill_(rms)
+        self.context.norm.gain.fill_(rms)
+        self.special.weight.mul_(rms / before)
+        self.links.weight.mul_(rms / before)
+
     # ---- left panel -------------------------------------------------------------------------------------------
 
-    def tool_text_hidden(self, ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
+    def tool_text_hidden(self, states_NLD: Tensor, mask_NL: Tensor) -> Tensor:
         """States of tool texts (N, L, D) at the configured depth."""
         if self.config.tool.text_depth == "embeddings":
-            return self.backbone.embed(ids_NL)
-        return self.backbone.text_hidden(ids_NL, mask_NL)
+            return states_NLD
+        return self.backbone.states_to_hidden(states_NLD, mask_NL)
 
-    def tool_vectors(self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
+    def tool_vectors(self, states_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
         """Tool text and profile rows to v_toolaware (N, D)."""
-        vectors_ND: Tensor = self.tools.encode(self.tool_text_hidden(ids_NL, mask_NL), mask_NL, rows_NR6, row_mask_NR)
+        hidden_NLD = self.tool_text_hidden(states_NLD, mask_NL)
+        vectors_ND: Tensor = self.tools.encode(hidden_NLD, mask_NL, rows_NR6, row_mask_NR)
         return vectors_ND
 
     def tool_vectors_in_chunks(
-        self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor, chunk: int = 24
+        self, states_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor, chunk: int = 24
     ) -> Tensor:
         """As ``tool_vectors``, with tools of like length together so that little padding is computed."""
         order_N = mask_NL.sum(1).argsort()
@@ -132,7 +149,9 @@ class TOMASLLMModel(nn.Module):
         for part in order_N.split(chunk):
             longest = int(mask_NL[part].sum(1).max())
             parts.append(
-                self.tool_vectors(ids_NL[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part])
+                self.tool_vectors(
+                    states_NLD[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part]
+                )
             )
         return torch.cat(parts)[order_N.argsort()]
 
@@ -144,10 +163,19 @@ class TOMASLLMModel(nn.Module):
         vectors_ND: Tensor = self.tools.aware(self.name_table(ids), self.tools.resource(rows_NR6, row_mask_NR))
         return vectors_ND
 
-    def encode_tools(self, ids_NL: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> EncodedTools:
-        """Everything the request path needs of the tools."""
-        v_toolaware_ND = self.tool_vectors_in_chunks(ids_NL, mask_NL, rows_NR6, row_mask_NR)
-        retrieval_NE = self.retrieval(self.backbone.embed(ids_NL), ids_NL, mask_NL)
+    def encode_tools(
+        self,
+        ids_NL: Tensor,
+        mask_NL: Tensor,
+        rows_NR6: Tensor,
+        row_mask_NR: Tensor,
+        states_NLD: Tensor | None = None,
+    ) -> EncodedTools:
+        """Everything the request path needs of the tools; ``states_NLD`` spares the text layers when known."""
+        if states_NLD is None:
+            states_NLD = self.backbone.text_states(ids_NL, mask_NL)
+        v_toolaware_ND = self.tool_vectors_in_chunks(states_NLD, mask_NL, rows_NR6, row_mask_NR)
+        retrieval_NE = self.retrieval(self.backbone.embed(ids_NL), states_NLD, ids_NL, mask_NL)
         return self.finish_tools(v_toolaware_ND, retrieval_NE)
 
     def finish_tools(self, v_toolaware_ND: Tensor, retrieval_NE: Tensor) -> EncodedTools:
@@ -161,10 +189,16 @@ class TOMASLLMModel(nn.Module):
 
     # ---- centre panel -----------------------------------------------------------------------------------------
 
-    def retrieval_vector(self, task_ids_BS: Tensor, task_mask_BS: Tensor) -> Tensor:
+    def retrieval_vector(self, task_ids_BS: Tensor, task_mask_BS: Tensor, states_BSD: Tensor) -> Tensor:
         """Unit vectors (B, d_retrieval) of tasks."""
-        vector: Tensor = self.retrieval(self.task_embedding(task_ids_BS), task_ids_BS, task_mask_BS)
+        vector: Tensor = self.retrieval(self.task_embedding(task_ids_BS), states_BSD, task_ids_BS, task_mask_BS)
         return vector
+
+    def task_states(self, batch: TeacherForcing) -> Tensor:
+        """States (B, S, D) of the tasks below the point where tools, curve and plan enter."""
+        if batch.task_states_BSD is not None:
+            return batch.task_states_BSD
+        return self.backbone.text_states(batch.task_ids_BS, batch.task_mask_BS)
 
     def curve_context(self, series_BGT4: Tensor, log_horizon_B1: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised curves to v_temporal (B, E) and virtual tokens (B, V, D)."""
@@ -185,7 +219,8 @@ class TOMASLLMModel(nn.Module):
         """Teacher forcing: one pass over [curve, task, plan] of every request."""
         size = batch.task_ids_BS.shape[0]
         v_temporal_BE, virtual_BVD = self.curve_context(batch.series_BGT4, batch.log_horizon_B1)
-        hidden_BTD = self.sequence_hidden(tools, batch, virtual_BVD)
+        states_BSD = self.task_states(batch)
+        hidden_BTD = self.sequence_hidden(tools, batch, virtual_BVD, states_BSD)
 
         rows_B = torch.arange(size, device=hidden_BTD.device)
         task_start = self.config.temporal.virtual_tokens
@@ -194,11 +229,12 @@ class TOMASLLMModel(nn.Module):
         slot_BKD = hidden_BTD[rows_B[:, None], batch.slot_pos_BK1]
         step_BKD = hidden_BTD[rows_B[:, None], batch.step_pos_BK]
 
-        prior_BN = self.retrieval_logits(tools, batch)
+        prior_BN = self.retrieval_logits(tools, batch, states_BSD)
         logits = self.classifier(
             self.classifier.query(slot_BKD, task_BD, v_temporal_BE),
             self.candidate_keys(tools, batch.prefix_mask_BN),
-            prior_BN,
+            self._sometimes(prior_BN),
+            used_tools(batch.plan_tools_BK, batch.candidate_mask_BN.shape[1]),
         )
         allowed = nn.functional.pad(batch.candidate_mask_BN, (0, 1), value=True).unsqueeze(1)
         size_logits = self.resource.size_logits(step_BKD)
@@ -219,11 +255,19 @@ class TOMASLLMModel(nn.Module):
             retrieval_logits_BN=prior_BN,
         )
 
-    def retrieval_logits(self, tools: EncodedTools, batch: TeacherForcing) -> Tensor:
-        """Similarity (B, N) of requests and tools as bags of words, times ``RETRIEVAL_SCALE``."""
-        return RETRIEVAL_SCALE * self.retrieval_vector(batch.task_ids_BS, batch.task_mask_BS) @ tools.retrieval_NE.T
+    def _sometimes(self, prior_BN: Tensor) -> Tensor:
+        if not self.training:
+            return prior_BN
+        return prior_BN * (torch.rand_like(prior_BN[:, :1]) >= PRIOR_DROPOUT)
 
-    def sequence_hidden(self, tools: EncodedTools, batch: TeacherForcing, virtual_BVD: Tensor) -> Tensor:
+    def retrieval_logits(self, tools: EncodedTools, batch: TeacherForcing, states_BSD: Tensor) -> Tensor:
+        """Similarity (B, N) of requests and tools that have not met, times ``RETRIEVAL_SCALE``."""
+        task_BE = self.retrieval_vector(batch.task_ids_BS, batch.task_mask_BS, states_BSD)
+        return RETRIEVAL_SCALE * task_BE @ tools.retrieval_NE.T
+
+    def sequence_hidden(
+        self, tools: EncodedTools, batch: TeacherForcing, virtual_BVD: Tensor, states_BSD: Tensor
+    ) -> Tensor:
         """Hidden states (B, T, D) of the laid-out sequences behind the tool prefix."""
         size = batch.task_ids_BS.shape[0]
         special_B4D = self.special.weight.unsqueeze(0).repeat(size, 1, 1)
@@ -233,7 +277,7 @@ class TOMASLLMModel(nn.Module):
         source = torch.cat(
             [
                 virtual_BVD,
-                self.task_embedding(batch.task_ids_BS),
+                states_BSD,
                 special_B4D,
                 self.tool_token_norm(tools.v_toolaware_ND)[batch.plan_tools_BK],
             ],
@@ -254,3 +298,9 @@ class TOMASLLMModel(nn.Module):
         mask = torch.cat([prefix_mask_BN, mask_BT], dim=1)
         hidden_BTD, _ = self.backbone(embeds_BTD, mask, positions, PrefixCache(keys, values).expand(batch))
         return hidden_BTD
+
+
+def used_tools(plan_tools_BK: Tensor, num_tools: int) -> Tensor:
+    """(B, K + 1, N): whether a tool was chosen before slot k."""
+    chosen_BKN = nn.functional.one_hot(plan_tools_BK, num_tools).cumsum(1) > 0
+    return nn.functional.pad(chosen_BKN, (0, 0, 1, 0))

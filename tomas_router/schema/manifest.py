@@ -70,7 +70,10 @@ class Sizes(_Contract):
     """Numbers of the network that an engine needs."""
 
     d_model: int
+    text_layers: int
+    """Layers of the graph ``text``, which reads text alone."""
     layers: int
+    """Layers of the graph ``backbone``, above the text layers; they hold the tool prefix."""
     kv_heads: int
     head_dim: int
     vocab: int

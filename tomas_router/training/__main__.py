@@ -56,7 +56,9 @@ def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
     model = TOMASLLMModel.from_config(config.model).to(args.device)
     tokenizer = tokenizer_for(config.model.backbone, args.out)
     trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, args.device)
-    trainer.initialise_heads()
+    if not (args.out / "checkpoint").exists():
+        trainer.warm_up_retrieval()
+        trainer.initialise_heads()
     return trainer
 
 

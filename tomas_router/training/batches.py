@@ -25,7 +25,7 @@ JOINERS = (
 )  # fmt: skip
 T_INF_MS = 500
 CHARS_PER_TOKEN = 4.2
-BUCKET_BATCHES = 8
+BUCKET_BATCHES = 16
 """Rows are sorted by length within this many batches."""
 
 
@@ -132,6 +132,7 @@ class BatchSampler:
         max_prefix: int,
         seed: int,
         token_budget: float = float("inf"),
+        max_task_tokens: int = 10_000,
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         self.sources = sources
@@ -139,18 +140,20 @@ class BatchSampler:
         weights = np.array([mixture[n] for n in self.names], dtype=np.float64)
         self.weights = weights / weights.sum()
         self.batch_size, self.pool_size, self.max_prefix = batch_size, pool_size, max_prefix
-        self.augmentation, self.token_budget = augmentation, token_budget
+        self.augmentation, self.token_budget, self.max_task_tokens = augmentation, token_budget, max_task_tokens
         self.rng = np.random.default_rng(seed)
         self._order: dict[str, list[int]] = {n: [] for n in self.names}
 
     def state(self) -> dict[str, Any]:
         """What resuming needs."""
-        return {"rng": self.rng.bit_generator.state, "order": self._order}
+        sizes = {name: len(self.sources[name].rows) for name in self.names}
+        return {"rng": self.rng.bit_generator.state, "order": self._order, "sizes": sizes}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues exactly where ``state`` was taken."""
+        """Continues exactly where ``state`` was taken; a source that has other rows by now begins a new epoch."""
         self.rng.bit_generator.state = state["rng"]
-        self._order = {name: list(order) for name, order in state["order"].items()}
+        same = {name for name in self.names if state["sizes"].get(name) == len(self.sources[name].rows)}
+        self._order = {name: list(state["order"][name]) if name in same else [] for name in self.names}
 
     def draw(self) -> Batch:
         """The next batch."""
@@ -196,7 +199,8 @@ class BatchSampler:
         longest, count = 0.0, 0
         for index in indices:
             row = source.rows[index]
-            longest = max(longest, len(row.instruction) / CHARS_PER_TOKEN + 3 * len(row.steps) + 8)
+            task_tokens = min(len(row.instruction) / CHARS_PER_TOKEN, self.max_task_tokens)
+            longest = max(longest, task_tokens + 3 * len(row.steps) + 8)
             if count >= 8 and longest * (count + 1) > self.token_budget:
                 break
             count += 1

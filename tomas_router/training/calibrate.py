@@ -16,7 +16,6 @@ from tomas_router.planner.engine import Calibration
 from tomas_router.training.batches import NO_AUGMENTATION, Augmentation, BatchSampler
 from tomas_router.training.loop import Trainer
 from tomas_router.training.sources import GATE_ONLY, load_sources
-from tomas_router.training.tensors import to_tensors
 
 Float = NDArray[np.float64]
 ROWS_PER_SOURCE = 192
@@ -62,12 +61,8 @@ def _collect(trainer: Trainer, augmentation: Augmentation) -> _Collected:
         )
         for start in range(0, min(len(source.rows), ROWS_PER_SOURCE), 64):
             batch = sampler.batch(source, source.rows[start : start + 64])
-            statistics = trainer.statistics
-            tensors, forcing, targets = to_tensors(
-                batch, trainer.tokenizer, statistics.rows, statistics.curves, trainer.limits, trainer.device
-            )
-            tools = trainer.model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
-            decisions = trainer.model(tools, forcing)
+            tensors, forcing, targets = trainer.tensors_of(batch)
+            decisions = trainer.model(trainer.encoded(tensors), forcing)
             collected.gate += decisions.gate_B.tolist()
             collected.gate_true += (targets.gate_B > 0.5).tolist()
             pairs = targets.depends_mask_BKK

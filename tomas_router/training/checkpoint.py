@@ -100,10 +100,13 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
         )
     data = yaml.safe_load((directory / "config.yaml").read_text())
     config = ModelConfig.model_validate(data["model"])
-    backbone_config = Qwen2Config(**data["backbone"])
+    upper = data["backbone"]  # text layers are apart from it (see QwenBackbone)
+    layers = upper["num_hidden_layers"] + config.backbone.text_layers
+    backbone_config = Qwen2Config(**upper | {"num_hidden_layers": layers, "layer_types": None})
     backbone_config._attn_implementation = config.backbone.attn_implementation
     with torch.device(device):
-        model = TOMASLLMModel(config, QwenBackbone(Qwen2ForCausalLM(backbone_config)), data["tool_names"])
+        backbone = QwenBackbone(Qwen2ForCausalLM(backbone_config), config.backbone.text_layers)
+        model = TOMASLLMModel(config, backbone, data["tool_names"])
     state = load_file(weights, device=device)
     if not data["tied"]:
         state |= load_file(directory / "lm_head.safetensors", device=device)

@@ -49,7 +49,7 @@ def explanation_loss(
 
     index = torch.tensor(chosen, device=device)
     _, virtual = model.curve_context(forcing.series_BGT4[index], forcing.log_horizon_B1[index])
-    embeds = torch.cat([virtual, model.backbone.embed(ids)], dim=1)
+    embeds = torch.cat([virtual, model.backbone.text_states(ids, mask)], dim=1)
     width = virtual.shape[1]
     full_mask = F.pad(mask, (width, 0), value=True)
     hidden = model.conditioned_hidden(tools, forcing.prefix_mask_BN[index], embeds, full_mask)[:, width:]

@@ -25,15 +25,17 @@ from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler, raw_features
-from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.model.tomas_model import EncodedTools, TeacherForcing, TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
 from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.losses import plan_losses, total
+from tomas_router.training.retrieval_warmup import train_retrieval
 from tomas_router.training.sources import Source, load_own, load_sources
-from tomas_router.training.tensors import Limits, to_tensors
+from tomas_router.training.tensors import Limits, Targets, ToolTensors, to_tensors
+from tomas_router.training.text_states import TextStates
 from tomas_router.training.whitening import standardise_inputs
 
 LOG_EVERY = 10
@@ -68,15 +70,17 @@ class Trainer:
         )
         names = list(self.train_config.mixture)
         self.sampler = BatchSampler(
-            load_sources(names, self.train_config.data_dirs, "train"),
+            load_sources(names, self.train_config.data_dirs, "train", self.train_config.generated_rows),
             self.train_config.mixture,
             self.train_config.batch_size,
             self.train_config.pool_size,
             config.model.max_prefix_tools,
             self.train_config.seed,
             self.train_config.token_budget,
+            self.train_config.max_train_task_tokens,
         )
         freeze(model, self.train_config.mode)
+        self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
         self.optimizer = build_optimizer(model, self.train_config)
         self.step = 0
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -118,45 +122,78 @@ class Trainer:
 
     @torch.no_grad()
     def initialise_heads(self, batches: int = 2) -> None:
-        """Standardises what the fresh projections of tool texts and plan slots see (``whitening``)."""
+        """Fits what meets the backbone's states for the first time to their size (``whitening``)."""
         self.model.eval()
-        texts, slots, tasks = [], [], []
         model, start = self.model, self.config.model.temporal.virtual_tokens
-        for _ in range(batches):
-            tensors, forcing, targets = to_tensors(
-                self.sampler.draw(),
-                self.tokenizer,
-                self.statistics.rows,
-                self.statistics.curves,
-                self.limits,
-                self.device,
-            )
-            hidden = model.tool_text_hidden(tensors.ids_NL, tensors.mask_NL)
-            texts.append(model.tools.text.pool(hidden, tensors.mask_NL))
-            tools = model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
-            _, virtual = model.curve_context(forcing.series_BGT4, forcing.log_horizon_B1)
-            sequence = model.sequence_hidden(tools, forcing, virtual)
+        drawn = [self.tensors_of(self.sampler.draw()) for _ in range(batches)]
+        if model.backbone.text is not None:
+            states = [model.task_states(forcing)[forcing.task_mask_BS] for _, forcing, _ in drawn]
+            model.match_state_size(torch.cat(states))
+        texts, slots, tasks, curves = [], [], [], []
+        for tensors, forcing, targets in drawn:
+            states_NLD = tensors.states_NLD
+            if states_NLD is None:
+                states_NLD = model.backbone.text_states(tensors.ids_NL, tensors.mask_NL)
+            texts.append(model.tools.text.pool(model.tool_text_hidden(states_NLD, tensors.mask_NL), tensors.mask_NL))
+            tools = self.encoded(tensors)
+            v_temporal, virtual = model.curve_context(forcing.series_BGT4, forcing.log_horizon_B1)
+            sequence = model.sequence_hidden(tools, forcing, virtual, model.task_states(forcing))
             used = targets.tool_BK1 >= 0
             rows = torch.arange(len(sequence), device=sequence.device)[:, None]
             slots.append(sequence[rows, forcing.slot_pos_BK1][used])
             task = sequence[:, start : start + forcing.task_ids_BS.shape[1]]
             tasks.append(model.task_pool(task, forcing.task_mask_BS))
+            curves.append(v_temporal)
         standardise_inputs(model.tools.text.project, torch.cat(texts))
         standardise_inputs(model.classifier.slot_query, torch.cat(slots))
         standardise_inputs(model.classifier.task_query, torch.cat(tasks))
+        standardise_inputs(model.classifier.curve_query, torch.cat(curves))
+
+    def warm_up_retrieval(self) -> None:
+        """Trains the retrieval vectors for ``train.retrieval_steps``.
+
+        Raises:
+            ValueError: The text layers train too, so their states cannot be computed beforehand.
+        """
+        config = self.train_config
+        if not config.retrieval_steps:
+            return
+        if self.states is None:
+            raise ValueError("train.retrieval_steps needs backbone.text_layers > 0 and train.mode heads or upper")
+        self.model.train()
+        losses = train_retrieval(
+            self.model,
+            self.sampler.sources,
+            config.mixture,
+            self.tokenizer,
+            self.states,
+            self.limits,
+            config.retrieval_steps,
+            config.seed,
+        )
+        self._log({"step": 0, "retrieval_first": losses[0], "retrieval_last": float(np.mean(losses[-50:]))})
 
     def losses(self, batch: Batch, explain: bool) -> dict[str, Tensor]:
         """Every loss of a batch."""
-        tensors, forcing, targets = to_tensors(
-            batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
-        )
-        tools = self.model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
+        tensors, forcing, targets = self.tensors_of(batch)
+        tools = self.encoded(tensors)
         losses = plan_losses(self.model(tools, forcing), targets)
         if explain:
             text_loss = explanation_loss(self.model, tools, forcing, batch, self.tokenizer)
             if text_loss is not None:
                 losses["explanation"] = text_loss
         return losses
+
+    def tensors_of(self, batch: Batch) -> tuple[ToolTensors, TeacherForcing, Targets]:
+        """A drawn batch as the network takes it."""
+        rows, curves = self.statistics.rows, self.statistics.curves
+        return to_tensors(batch, self.tokenizer, rows, curves, self.limits, self.device, self.states)
+
+    def encoded(self, tensors: ToolTensors) -> EncodedTools:
+        """The pool of a batch after the left panel."""
+        return self.model.encode_tools(
+            tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR, tensors.states_NLD
+        )
 
     @torch.no_grad()
     def validate(self, limit: int = 100_000) -> dict[str, dict[str, float]]:
@@ -182,17 +219,15 @@ class Trainer:
         rows = source.rows[:limit]
         for start in range(0, len(rows), 64):
             batch = sampler.batch(source, rows[start : start + 64])
-            tensors, forcing, targets = to_tensors(
-                batch, self.tokenizer, self.statistics.rows, self.statistics.curves, self.limits, self.device
-            )
-            tools = self.model.encode_tools(tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR)
-            decisions = self.model(tools, forcing)
+            tensors, forcing, targets = self.tensors_of(batch)
+            decisions = self.model(self.encoded(tensors), forcing)
             slots = targets.tool_BK1 >= 0
             right = (decisions.tool_logits_BKN.argmax(-1) == targets.tool_BK1)[slots]
             counts["slot_accuracy"] += right.float().tolist()
             counts["first_tool"] += (
                 (decisions.tool_logits_BKN[:, 0].argmax(-1) == targets.tool_BK1[:, 0])[slots[:, 0]].float().tolist()
             )
+            counts["twin"] += twins_right(source, batch, decisions.tool_logits_BKN)
             counts["gate"] += ((decisions.gate_B > 0) == (targets.gate_B > 0.5)).float().tolist()
             sized = targets.size_BK >= 0
             counts["size"] += (decisions.size_logits_BK3.argmax(-1) == targets.size_BK)[sized].float().tolist()
@@ -261,11 +296,30 @@ def fit_statistics(config: RunConfig) -> Statistics:
     )
 
 
+def twins_right(source: Source, batch: Batch, tool_logits_BKN: Tensor) -> list[float]:
+    """For every step that a twin group can do: whether the best-scored member is the one that fits the curve."""
+    right = []
+    for b, plan in enumerate(batch.plans):
+        for k, gold in enumerate(plan):
+            group = source.registry[batch.pool[gold]].group
+            twins = [i for i, name in enumerate(batch.pool) if group and source.registry[name].group == group]
+            if len(twins) > 1:
+                right.append(float(twins[int(tool_logits_BKN[b, k, twins].argmax())] == gold))
+    return right
+
+
 def freeze(model: TOMASLLMModel, mode: str) -> None:
-    """Embeddings never train (they are shared with the LM head and most of the size); ``heads`` freezes all layers."""
-    model.backbone.lm.requires_grad_(mode == "full")
+    """Embeddings never train (they are shared with the LM head and most of the size)."""
+    model.backbone.lm.requires_grad_(mode in ("upper", "full"))
+    if model.backbone.text is not None:
+        model.backbone.text.requires_grad_(mode == "full")
     model.backbone.embedding_table.requires_grad_(False)
     model.backbone.lm.lm_head.requires_grad_(False)
+
+
+def has_frozen_text(model: TOMASLLMModel, mode: str) -> bool:
+    """Whether a text's states stay the same during the run."""
+    return model.backbone.text is not None and mode != "full"
 
 
 def build_optimizer(model: TOMASLLMModel, config: TrainConfig) -> torch.optim.AdamW:

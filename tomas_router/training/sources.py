@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tomas_router.datasets.instruction_generator import more_training_rows
 from tomas_router.datasets.rows import Row, load_rows
 from tomas_router.features.tool_rows import Float, raw_features
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
@@ -34,15 +35,13 @@ class Source:
         return raw_features(rows) if rows else np.zeros((0, 6), dtype=np.float32)
 
 
-def load_own(split: str) -> Source:
-    """The shipped instructions with the shipped registry and profiles."""
+def load_own(split: str, generated_rows: int = 0) -> Source:
+    """The shipped instructions with the shipped registry and profiles; training may add fresh compositions."""
     registry = load_tool_registry(registry_path())
-    return Source(
-        OWN,
-        registry,
-        load_profiling_matrix(profiling_path(), registry),
-        tuple(load_rows(instructions_path(split))),
-    )
+    rows = load_rows(instructions_path(split))
+    if generated_rows and split == "train":
+        rows += more_training_rows(registry, generated_rows)
+    return Source(OWN, registry, load_profiling_matrix(profiling_path(), registry), tuple(rows))
 
 
 def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
@@ -73,9 +72,11 @@ def _usable(row: Row, registry: ToolRegistry) -> bool:
     )
 
 
-def load_sources(names: list[str], directories: tuple[str, ...], split: str) -> dict[str, Source]:
+def load_sources(
+    names: list[str], directories: tuple[str, ...], split: str, generated_rows: int = 0
+) -> dict[str, Source]:
     """Every named source, empty ones left out; without directories only the shipped data."""
-    own = load_own(split)
+    own = load_own(split, generated_rows)
     names = [name for name in names if name == OWN or directories]
     sources = {
         name: own if name == OWN else load_directory_source(name, directories, split, own.registry) for name in names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,7 @@ class ToolTensors:
     mask_NL: Tensor
     rows_NR6: Tensor
     row_mask_NR: Tensor
+    states_NLD: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def to_tensors(
     curves: CurveScaler,
     limits: Limits,
     device: str = "cpu",
+    states: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[ToolTensors, TeacherForcing, Targets]:
-    """Tokenises, scales, pads and moves a batch."""
+    """Tokenises, scales, pads and moves a batch; ``states`` maps ids and mask to known text states."""
     count, size = len(batch.pool), len(batch.examples)
     ids_NL, mask_NL = tokenizer.encode_batch([tool_text(n, d) for n, d in batch.texts], limits.tool_tokens)
     rows_NR6, row_mask_NR = pad_rows(batch.rows, limits.rows)
@@ -99,10 +102,12 @@ def to_tensors(
     def t(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    tools = ToolTensors(t(ids_NL), t(mask_NL), t(rows.transform(rows_NR6)), t(row_mask_NR))
+    tool_ids, tool_mask, ids, mask = t(ids_NL), t(mask_NL), t(task_ids), t(task_mask)
+    tool_states = states(tool_ids, tool_mask) if states else None
+    tools = ToolTensors(tool_ids, tool_mask, t(rows.transform(rows_NR6)), t(row_mask_NR), tool_states)
     forcing = TeacherForcing(
-        task_ids_BS=t(task_ids),
-        task_mask_BS=t(task_mask),
+        task_ids_BS=ids,
+        task_mask_BS=mask,
         links_B=t(np.array([LINKS.index(e.links) for e in batch.examples])),
         plan_tools_BK=t(plan),
         layout_BT=t(layout.source_BT),
@@ -115,6 +120,7 @@ def to_tensors(
         series_BGT4=t(np.stack([c[0] for c in curve])),
         log_horizon_B1=t(np.stack([c[1] for c in curve])),
         size_BK=t(np.where(sizes < 0, -1, sizes)),
+        task_states_BSD=states(ids, mask) if states else None,
     )
     targets = Targets(
         tool_BK1=t(tool),
