@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tomas_router.errors import DataValidationError
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.profiling import SIZES
+from tomas_router.schema.text_file import read_lines
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,10 @@ def load_rows(path: str | Path) -> list[Row]:
     """
     log = FindingLog.of(path)
     rows: list[Row] = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            row = _parse(line, number, log)
-            if row is not None:
-                rows.append(row)
+    for number, line in read_lines(path, log):
+        row = _parse(line, number, log)
+        if row is not None:
+            rows.append(row)
     if log.errors:
         raise DataValidationError(log.errors)
     return rows
@@ -85,13 +85,18 @@ def _parse(line: str, number: int, log: FindingLog) -> Row | None:
     if not isinstance(data, dict) or not isinstance(data.get("instruction"), str) or not data["instruction"].strip():
         log.error("must be non-empty text", line=number, field="instruction")
         return None
-    steps = tuple(_step(step, i, number, log) for i, step in enumerate(data.get("steps") or ()))
+    listed = data.get("steps") or ()
+    steps = tuple(_step(step, i, len(listed), number, log) for i, step in enumerate(listed))
     if len(log.errors) > before:
+        return None
+    ordered = in_call_order(tuple(s for s in steps if s is not None))
+    if ordered is None:
+        log.error("must not depend on each other in a circle", line=number, field="steps")
         return None
     return Row(
         id=str(data.get("id", number)),
         instruction=data["instruction"],
-        steps=tuple(s for s in steps if s is not None),
+        steps=ordered,
         needs_tool=bool(data.get("needs_tool", True)),
         kind=data.get("kind") or data.get("type"),
         links=data.get("links", "dataflow"),
@@ -103,13 +108,30 @@ def _parse(line: str, number: int, log: FindingLog) -> Row | None:
     )
 
 
-def _step(data: Any, index: int, number: int, log: FindingLog) -> Step | None:
+def in_call_order(steps: tuple[Step, ...]) -> tuple[Step, ...] | None:
+    """The steps with every step behind those it depends on, else in the order listed; None where they form a circle.
+
+    Public data sets list steps in any order; plans name earlier steps only.
+    """
+    order: list[int] = []
+    while len(order) < len(steps):
+        free = [i for i, step in enumerate(steps) if i not in order and set(step.depends_on) <= set(order)]
+        if not free:
+            return None
+        order.append(free[0])
+    place = {old: new for new, old in enumerate(order)}
+    return tuple(replace(steps[i], depends_on=tuple(sorted(place[d] for d in steps[i].depends_on))) for i in order)
+
+
+def _step(data: Any, index: int, count: int, number: int, log: FindingLog) -> Step | None:
     if not isinstance(data, dict) or not isinstance(data.get("tool"), str):
         log.error("must be an object with 'tool'", line=number, field=f"steps[{index}]", value=data)
         return None
     depends = data.get("depends_on") or ()
-    if any(not isinstance(d, int) or not 0 <= d < index for d in depends):
-        log.error("must name earlier steps", line=number, field=f"steps[{index}].depends_on", value=depends)
+    if any(not isinstance(d, int) or not 0 <= d < count or d == index for d in depends):
+        log.error(
+            "must name other steps by their index", line=number, field=f"steps[{index}].depends_on", value=depends
+        )
     size = data.get("input_size")
     if size is not None and size not in SIZES:
         log.error(f"must be one of {', '.join(SIZES)}", line=number, field=f"steps[{index}].input_size", value=size)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 CURVE_POINTS = 96
-MIN_LOG_HORIZON_S = 0.0  # one second
 
 
 @dataclass(frozen=True)

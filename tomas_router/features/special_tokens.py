@@ -17,17 +17,6 @@ EXPLANATION_CUE = "\nExplanation:"
 SPECIAL_TOKENS = (TOOL_PLAN, TOOL_ID, RESOURCE_CFG, END_PLAN)
 
 
-def special_token_id(token: str, vocab_size: int) -> int:
-    """The id of a special token: the first four ids behind the vocabulary.
-
-    Raises:
-        ValueError: ``token`` is none of ``SPECIAL_TOKENS``.
-    """
-    if token not in SPECIAL_TOKENS:
-        raise ValueError(f"special token must be one of {SPECIAL_TOKENS}, got {token!r}")
-    return vocab_size + SPECIAL_TOKENS.index(token)
-
-
 def first_tool_id(vocab_size: int) -> int:
     """Tools take a contiguous id range that begins here."""
     return vocab_size + len(SPECIAL_TOKENS)

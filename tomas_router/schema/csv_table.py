@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tomas_router.schema.findings import FindingLog
+from tomas_router.schema.text_file import read_text
 
 MAX_AMOUNT = 1e12
 """No amount of any resource is larger; it keeps milli-cores and MiB well inside 64-bit integers."""
@@ -34,13 +35,8 @@ def read_csv(
 
     Understands UTF-8 with or without a byte-order mark and any line ending; spaces around cells are dropped.
     """
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        log.error(f"cannot be read: {error.strerror}")
-        return
-    except UnicodeDecodeError:
-        log.error("must be UTF-8 text")
+    text = read_text(path, log)
+    if text is None:
         return
     lines = _records(text, log)
     _, header = next(lines, (1, []))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.json_text import parse_json
 from tomas_router.schema.profiling import InputSize
+from tomas_router.schema.text_file import read_lines
 from tomas_router.schema.timeline_csv import MAX_TIME_MS
 
 Links = Literal["dataflow", "order"]
@@ -86,7 +87,7 @@ def read_requests(path: str | Path, known: Container[str] | None = None) -> tupl
     log = FindingLog.of(path)
     requests: list[PlanRequest] = []
     seen: dict[str, int] = {}
-    for line, text in _lines(path, log):
+    for line, text in read_lines(path, log):
         try:
             data = parse_json(text)
         except ValueError as error:
@@ -121,21 +122,6 @@ def iter_requests(path: str | Path, known: Container[str] | None = None) -> Iter
         DataValidationError: At the call, not later: lists file, line and field of everything that is wrong.
     """
     return iter(load_requests(path, known))
-
-
-def _lines(path: str | Path, log: FindingLog) -> Iterator[tuple[int, str]]:
-    """(number, text) of every line that is not blank. Only line feeds end a line: JSON text may hold U+2028."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        log.error(f"cannot be read: {error.strerror}")
-        return
-    except UnicodeDecodeError:
-        log.error("must be UTF-8 text")
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line
 
 
 def _check_id(value: Any, line: int, seen: dict[str, int], log: FindingLog) -> None:
