@@ -116,6 +116,8 @@ class TrainConfig(_Frozen):
     weight_decay: float = 0.01
     warmup_steps: int = 40
     max_grad_norm: float = 1.0
+    average_decay: float = 0.98
+    """Of the weights' running average, which is what is kept."""
     max_train_tool_tokens: int = 40
     max_train_task_tokens: int = 96
     mixture: dict[str, float]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tomas_router.config import RunConfig, TrainConfig
@@ -28,6 +29,7 @@ from tomas_router.features.tool_rows import RowScaler, raw_features
 from tomas_router.model.tomas_model import EncodedTools, TeacherForcing, TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
+from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
 from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
@@ -82,11 +84,12 @@ class Trainer:
         freeze(model, self.train_config.mode)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
         self.optimizer = build_optimizer(model, self.train_config)
+        self.average = WeightAverage(model, self.train_config.average_decay)
         self.step = 0
         run_dir.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
-        """Trains to ``train.steps``, from wherever the run stands."""
+        """Trains to ``train.steps``, from wherever the run stands; the model then holds the averaged weights."""
         config = self.train_config
         sums: dict[str, list[float]] = defaultdict(list)
         started = time.monotonic()
@@ -102,11 +105,16 @@ class Trainer:
                     progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
                     sums.clear()
                 if self.step % config.validate_every == 0 and self.step < config.steps:
-                    self._log({"step": self.step, "validation": self.validate(limit=256)})
+                    with self.average.applied(self.model):
+                        self._log({"step": self.step, "validation": self.validate(limit=256)})
                 if self.step % config.checkpoint_every == 0:
                     self.save_state()
                 progress.advance(bar)
         self.save_state()
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in self.average.values:
+                    parameter.copy_(self.average.values[name])
 
     def train_step(self) -> dict[str, float]:
         """One update; returns the losses."""
@@ -116,9 +124,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
         self.optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        self.average.update(self.model)
+        return {name: float(loss.detach()) for name, loss in losses.items()} | {"gradient_norm": float(norm)}
 
     @torch.no_grad()
     def initialise_heads(self, batches: int = 2) -> None:
@@ -243,8 +252,10 @@ class Trainer:
         shutil.rmtree(fresh, ignore_errors=True)
         save_checkpoint(fresh, self.model, self.statistics, self.tokenizer_path, [])
         torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+        save_file(self.average.values, fresh / "average.safetensors")
         progress = {
             "step": self.step,
+            "average_updates": self.average.updates,
             "sampler": self.sampler.state(),
             "torch_rng": torch.get_rng_state().tolist(),
         }
@@ -265,6 +276,8 @@ class Trainer:
         self.model.load_state_dict(loaded.model.state_dict())
         self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
         progress = json.loads((directory / "progress.json").read_text())
+        self.average.values = load_file(directory / "average.safetensors", device=self.device)
+        self.average.updates = progress["average_updates"]
         self.step = progress["step"]
         self.sampler.restore(progress["sampler"])
         torch.set_rng_state(torch.tensor(progress["torch_rng"], dtype=torch.uint8))
