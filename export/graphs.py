@@ -139,7 +139,7 @@ class LmHeadGraph(nn.Module):
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """(1, D) to gate_logit (1) and the next token's logits (1, W)."""
-        return self.model.gate(hidden), self.rows.product(hidden)
+        return self.model.gate(self.model.state_norm(hidden)), self.rows.product(hidden)
 
 
 @dataclass(frozen=True)

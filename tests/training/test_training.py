@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from tomas_router.config import load_config
 from tomas_router.errors import UntrainedModelError
 from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.training.average import WeightAverage
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer, fit_statistics
 from tomas_router.training.sources import load_own
@@ -85,6 +86,40 @@ def test_text_states_when_cached_are_what_the_text_layers_compute(tmp_path: Path
     assert len(states) == 2
     states(ids + 1, mask)
     assert len(states) == 2  # no room left: computed, not kept
+
+
+def test_average_when_weights_move_follows_and_swaps_without_loss() -> None:
+    layer = torch.nn.Linear(2, 2)
+    average = WeightAverage(layer, decay=0.9)
+    start = layer.weight.detach().clone()
+    for _ in range(200):
+        average.update(layer)
+    with torch.no_grad():
+        layer.weight.add_(1.0)
+    average.update(layer)
+    torch.testing.assert_close(average.values["weight"], start + 0.1)
+    with average.applied(layer):
+        torch.testing.assert_close(layer.weight.detach(), start + 0.1)
+    torch.testing.assert_close(layer.weight.detach(), start + 1.0)
+
+
+def test_run_when_finished_holds_the_averaged_weights(tmp_path: Path) -> None:
+    run = trainer(tmp_path, steps=3)
+    run.run()
+    parameter = run.model.gate.score.weight
+    assert torch.equal(parameter, run.average.values["gate.score.weight"])
+    last = load_checkpoint(tmp_path / "checkpoint").model.gate.score.weight
+    assert not torch.equal(parameter, last)  # the checkpoint keeps what training goes on with
+
+
+def test_heads_when_initialised_read_states_without_common_component(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper")
+    run.initialise_heads()
+    norm = run.model.state_norm
+    sample = torch.randn(500, norm.mean_D.shape[0]) * norm.std_D + norm.mean_D
+    assert float(norm(sample).mean().abs()) < 0.05
+    assert float(norm(sample).std()) == pytest.approx(1.0, abs=0.05)
+    assert not torch.equal(norm.mean_D, torch.zeros_like(norm.mean_D))
 
 
 def test_retrieval_warm_up_when_run_teaches_retrieval_alone(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ class TorchEngine(EngineCore):
     @torch.no_grad()
     def read_text(self, hidden_D: Float) -> tuple[float, Float]:
         hidden = self._in(hidden_D)
-        return float(self.model.gate(hidden)), _out(self.model.backbone.lm_logits(hidden))
+        return float(self.model.gate(self.model.state_norm(hidden))), _out(self.model.backbone.lm_logits(hidden))
 
     def cache_layer(self, keys_1HPC: Float, values_1HPC: Float) -> tuple[torch.Tensor, torch.Tensor]:
         return self._in(keys_1HPC), self._in(values_1HPC)
@@ -191,6 +191,7 @@ def open_heads(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gate logit (), request part of the query (Q), scaled query (Q), END logit ()."""
     classifier = model.classifier
+    task_SD, slot_D = model.state_norm(task_SD), model.state_norm(slot_D)
     pooled_D = model.task_pool(task_SD[None], torch.ones_like(task_SD[None, :, 0], dtype=torch.bool))[0]
     request_Q = classifier.task_query(pooled_D) + classifier.curve_query(v_temporal_E)
     query_Q, end = _query_and_end(model, slot_D, request_Q)
@@ -206,6 +207,7 @@ def step_heads(
     v_temporal_E: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scaled query (Q), END logit (), size logits (3), scaled targets (5), dependency logits (K) of the last step."""
+    steps_KD, slot_D = model.state_norm(steps_KD), model.state_norm(slot_D)
     query_Q, end = _query_and_end(model, slot_D, request_Q)
     size = model.resource.size_logits(steps_KD[-1])
     targets = model.resource(steps_KD[-1], v_toolaware_D, v_temporal_E, size.softmax(-1))

@@ -12,6 +12,33 @@ NUM_SIZES = 3
 NUM_TARGETS = 5  # cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb, latency_ms
 
 
+class StateNorm(nn.Module):
+    """Hidden states as all heads read them: each dimension shifted and scaled to mean 0 and deviation 1, once.
+
+    A language model's states share a large common component in a few huge dimensions. A fresh linear layer sees little
+    else, and steps large enough for the rest make it swing.
+    """
+
+    mean_D: Tensor
+    std_D: Tensor
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.register_buffer("mean_D", torch.zeros(d_model))
+        self.register_buffer("std_D", torch.ones(d_model))
+
+    @torch.no_grad()
+    def fit(self, hidden_XD: Tensor) -> None:
+        """Takes mean and deviation from a sample (X, D) of states."""
+        std_D = hidden_XD.std(0)
+        self.mean_D.copy_(hidden_XD.mean(0))
+        self.std_D.copy_(std_D.clamp(min=1e-3 * float(std_D.max())))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., D) to (..., D)."""
+        return (hidden - self.mean_D) / self.std_D
+
+
 class TokenGate(nn.Module):
     """One logit a position: > 0 begins a tool plan, < 0 goes on with text."""
 

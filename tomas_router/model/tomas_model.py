@@ -20,7 +20,7 @@ from tomas_router.encoders.tool_encoder import NameTokenEncoder
 from tomas_router.features.special_tokens import SPECIAL_TOKENS, first_tool_id
 from tomas_router.model.backbone import PrefixCache, QwenBackbone
 from tomas_router.model.context_projector import ContextProjector, VirtualTokenNorm
-from tomas_router.model.heads import DependencyHead, ResourceRegressor, TokenGate, ToolClassifier
+from tomas_router.model.heads import DependencyHead, ResourceRegressor, StateNorm, TokenGate, ToolClassifier
 
 LINKS = ("dataflow", "order")
 RETRIEVAL_SCALE = 20.0
@@ -106,6 +106,7 @@ class TOMASLLMModel(nn.Module):
         nn.init.normal_(self.links.weight, std=0.1 * rms)
 
         # right panel
+        self.state_norm = StateNorm(d_model)
         self.gate = TokenGate(d_model)
         self.classifier = ToolClassifier(d_model, temporal.d_temporal, heads.d_key)
         self.dependency = DependencyHead(d_model, heads.d_hidden)
@@ -220,7 +221,7 @@ class TOMASLLMModel(nn.Module):
         size = batch.task_ids_BS.shape[0]
         v_temporal_BE, virtual_BVD = self.curve_context(batch.series_BGT4, batch.log_horizon_B1)
         states_BSD = self.task_states(batch)
-        hidden_BTD = self.sequence_hidden(tools, batch, virtual_BVD, states_BSD)
+        hidden_BTD = self.state_norm(self.sequence_hidden(tools, batch, virtual_BVD, states_BSD))
 
         rows_B = torch.arange(size, device=hidden_BTD.device)
         task_start = self.config.temporal.virtual_tokens

@@ -61,7 +61,7 @@ def explanation_loss(
     logits = model.backbone.lm_logits(hidden[:, :-1][predicts])
     text_loss = F.cross_entropy(logits, ids[:, 1:][predicts])
 
-    gate = model.gate(hidden)[text_positions]
+    gate = model.gate(model.state_norm(hidden))[text_positions]
     position = torch.arange(longest, device=device).expand_as(ids)
     is_last = (position == mask.sum(1, keepdim=True) - 1)[text_positions]
     gate_loss = F.binary_cross_entropy_with_logits(gate, is_last.to(gate.dtype))

@@ -138,25 +138,19 @@ class Trainer:
         if model.backbone.text is not None:
             states = [model.task_states(forcing)[forcing.task_mask_BS] for _, forcing, _ in drawn]
             model.match_state_size(torch.cat(states))
-        texts, slots, tasks, curves = [], [], [], []
-        for tensors, forcing, targets in drawn:
+        texts, sequences, curves = [], [], []
+        for tensors, forcing, _ in drawn:
             states_NLD = tensors.states_NLD
             if states_NLD is None:
                 states_NLD = model.backbone.text_states(tensors.ids_NL, tensors.mask_NL)
             texts.append(model.tools.text.pool(model.tool_text_hidden(states_NLD, tensors.mask_NL), tensors.mask_NL))
-            tools = self.encoded(tensors)
             v_temporal, virtual = model.curve_context(forcing.series_BGT4, forcing.log_horizon_B1)
-            sequence = model.sequence_hidden(tools, forcing, virtual, model.task_states(forcing))
-            used = targets.tool_BK1 >= 0
-            rows = torch.arange(len(sequence), device=sequence.device)[:, None]
-            slots.append(sequence[rows, forcing.slot_pos_BK1][used])
-            task = sequence[:, start : start + forcing.task_ids_BS.shape[1]]
-            tasks.append(model.task_pool(task, forcing.task_mask_BS))
+            hidden = model.sequence_hidden(self.encoded(tensors), forcing, virtual, model.task_states(forcing))
+            sequences.append(hidden[:, start:][forcing.layout_mask_BT[:, start:]])
             curves.append(v_temporal)
         standardise_inputs(model.tools.text.project, torch.cat(texts))
-        standardise_inputs(model.classifier.slot_query, torch.cat(slots))
-        standardise_inputs(model.classifier.task_query, torch.cat(tasks))
         standardise_inputs(model.classifier.curve_query, torch.cat(curves))
+        model.state_norm.fit(torch.cat(sequences))
 
     def warm_up_retrieval(self) -> None:
         """Trains the retrieval vectors for ``train.retrieval_steps``.
