@@ -1,7 +1,8 @@
 """Fits the few numbers that turn logits into decisions, on validation rows.
 
 Temperature by likelihood; gate and dependency thresholds by balanced accuracy; the abstain threshold so that a request
-whose right tool is absent is told apart from one whose tool is there.
+whose right tool is absent is told apart from one whose tool is there. Sources whose requests all need a tool say
+nothing about the gate, and the others count alike, whatever their size.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def calibrate(trainer: Trainer) -> Calibration:
             np.array([_best_tool(z, temperature) for z in present.logits]),
             np.array([_best_tool(z, temperature) for z in absent.logits]),
         ),
-        gate_threshold=best_threshold(*_by_label(present.gate, present.gate_true)),
+        gate_threshold=best_common_threshold([_by_label(*pair) for pair in present.gates.values()]),
         depends_threshold=best_threshold(*_by_label(present.depends, present.depends_true)),
         twin_margin=float(2.0 * temperature),
     )
@@ -46,8 +47,7 @@ class _Collected:
     def __init__(self) -> None:
         self.logits: list[Float] = []
         self.targets: list[int] = []
-        self.gate: list[float] = []
-        self.gate_true: list[bool] = []
+        self.gates: dict[str, tuple[list[float], list[bool]]] = {}  # by source
         self.depends: list[float] = []
         self.depends_true: list[bool] = []
 
@@ -63,8 +63,9 @@ def _collect(trainer: Trainer, augmentation: Augmentation) -> _Collected:
             batch = sampler.batch(source, source.rows[start : start + 64])
             tensors, forcing, targets = trainer.tensors_of(batch)
             decisions = trainer.model(trainer.encoded(tensors), forcing)
-            collected.gate += decisions.gate_B.tolist()
-            collected.gate_true += (targets.gate_B > 0.5).tolist()
+            gate, gate_true = collected.gates.setdefault(name, ([], []))
+            gate += decisions.gate_B.tolist()
+            gate_true += (targets.gate_B > 0.5).tolist()
             pairs = targets.depends_mask_BKK
             collected.depends += decisions.depends_BKK[pairs].tolist()
             collected.depends_true += (targets.depends_BKK[pairs] > 0.5).tolist()
@@ -92,11 +93,17 @@ def fit_temperature(logits: list[Float], targets: list[int]) -> float:
 
 def best_threshold(positive: Float, negative: Float) -> float:
     """The cut of highest balanced accuracy, in the middle of the best plateau; 0 when a class is missing."""
-    if not len(positive) or not len(negative):
+    return best_common_threshold([(positive, negative)])
+
+
+def best_common_threshold(groups: list[tuple[Float, Float]]) -> float:
+    """One cut for several groups of (positive, negative), by mean balanced accuracy; needs both classes in a group."""
+    groups = [(positive, negative) for positive, negative in groups if len(positive) and len(negative)]
+    if not groups:
         return 0.0
-    cuts = np.unique(np.concatenate([positive, negative]))
+    cuts = np.unique(np.concatenate([values for group in groups for values in group]))
     cuts = np.concatenate([[cuts[0] - 1e-3], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1e-3]])
-    score = np.array([(positive > c).mean() + (negative <= c).mean() for c in cuts])
+    score = np.array([sum((p > c).mean() + (n <= c).mean() for p, n in groups) for c in cuts])
     best = np.flatnonzero(score >= score.max() - 1e-12)
     return float(cuts[best[len(best) // 2]])
 

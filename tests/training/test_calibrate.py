@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from tomas_router.training.calibrate import best_common_threshold, best_threshold, fit_temperature
+
+pytestmark = pytest.mark.m4
+
+
+def test_threshold_when_classes_are_apart_lies_between_them() -> None:
+    assert 1.0 < best_threshold(np.array([2.0, 3.0]), np.array([0.0, 1.0])) < 2.0
+
+
+def test_threshold_when_a_class_is_missing_is_zero() -> None:
+    assert best_threshold(np.array([2.0]), np.array([])) == 0.0
+    assert best_common_threshold([(np.array([2.0]), np.array([]))]) == 0.0
+
+
+def test_common_threshold_when_one_source_is_large_lets_the_small_one_count_alike() -> None:
+    large = np.linspace(5.5, 9.0, 900), np.linspace(3.0, 6.0, 900)
+    small = np.array([1.0, 1.2, 1.4]), np.array([-1.0, -0.9])
+    cut = best_common_threshold([large, small])
+    assert -0.9 < cut < 1.0
+    pooled = best_threshold(*(np.concatenate(pair) for pair in zip(large, small, strict=True)))
+    assert pooled > 3.0
+
+
+def test_temperature_when_logits_are_too_sure_is_above_one() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 4, 400)
+    logits = [8.0 * np.eye(4)[t if rng.random() < 0.7 else rng.integers(0, 4)] for t in targets]
+    assert fit_temperature(logits, [int(t) for t in targets]) > 1.5
