@@ -111,11 +111,15 @@ class TrainConfig(_Frozen):
     """Padded request tokens a batch; sources with long requests get smaller batches."""
     pool_size: int = 96
     """Candidate tools that share a batch."""
+    workers: int = 0
+    """Processes that prepare batches; 0 prepares them between steps."""
     learning_rate: float = 3e-4
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup_steps: int = 40
     max_grad_norm: float = 1.0
+    dropout: float = 0.0
+    """Share of what attention and feed-forward blocks of training layers add that is dropped."""
     average_decay: float = 0.98
     """Of the weights' running average, which is what is kept."""
     max_train_tool_tokens: int = 40
@@ -130,7 +134,7 @@ class TrainConfig(_Frozen):
     checkpoint_every: int = 100
     validate_every: int = 200
     retrieval_steps: int = 0
-    """Steps that train the retrieval vectors alone before the run; needs frozen text layers."""
+    """Steps that train the retrieval vectors alone before the run."""
     loss_weights: dict[str, float] = {}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tomas_router.training.calibrate import best_common_threshold, best_threshold, fit_temperature
+from tomas_router.training.calibrate import best_common_threshold, best_threshold, cut_keeping, fit_temperature
 
 pytestmark = pytest.mark.m4
 
@@ -33,3 +33,17 @@ def test_temperature_when_logits_are_too_sure_is_above_one() -> None:
     targets = rng.integers(0, 4, 400)
     logits = [8.0 * np.eye(4)[t if rng.random() < 0.7 else rng.integers(0, 4)] for t in targets]
     assert fit_temperature(logits, [int(t) for t in targets]) > 1.5
+
+
+def test_cut_when_a_share_must_be_kept_is_the_highest_that_keeps_it() -> None:
+    values = np.linspace(0.01, 1.0, 100)
+    cut = cut_keeping(0.98, values)
+    assert (values >= cut).mean() >= 0.98
+    assert (values > cut + 0.011).mean() < 0.98
+    assert cut_keeping(0.98, np.array([])) == 0.0
+
+
+def test_common_threshold_when_distance_costs_stays_near_zero_for_a_small_gain() -> None:
+    positive, negative = np.array([1.0] + [9.0] * 99), np.array([4.0] + [-5.0] * 99)
+    assert best_common_threshold([(positive, negative)]) != pytest.approx(0.0, abs=1.0)
+    assert best_common_threshold([(positive, negative)], price=0.02) < 1.0

@@ -36,8 +36,8 @@ def trainer(run_dir: Path, **train: object) -> Trainer:
 def test_training_when_it_runs_lowers_the_loss(tmp_path: Path) -> None:
     run = trainer(tmp_path, steps=40, learning_rate=3e-3, head_learning_rate=3e-3, warmup_steps=2, explanation_every=20)
     losses = [run.train_step() for _ in range(40) if not setattr(run, "step", _)]
-    first = sum(step["tool"] for step in losses[:8]) / 8
-    last = sum(step["tool"] for step in losses[-8:]) / 8
+    first = sum(float(step["tool"]) for step in losses[:8]) / 8
+    last = sum(float(step["tool"]) for step in losses[-8:]) / 8
     assert last < first - 0.15
     assert {"tool", "gate", "size", "resource", "latency", "over_allocation", "explanation"} <= set().union(*losses)
 
@@ -88,6 +88,43 @@ def test_text_states_when_cached_are_what_the_text_layers_compute(tmp_path: Path
     assert len(states) == 2  # no room left: computed, not kept
 
 
+def test_prefix_when_the_model_is_asked_holds_the_most_similar_candidates(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper")
+    run.model.eval()
+    left_out = 0
+    for step in range(6):
+        ready = run.ready(run.feed[step])
+        tools, drawn = run.encoded(ready.tools), ready.forcing
+        prefix_BN = run.model.shortlisted(tools, drawn).prefix_mask_BN
+        similar_BN = run.model.retrieval_logits(tools, drawn, run.model.task_states(drawn))
+        assert torch.equal(prefix_BN.sum(1), drawn.prefix_mask_BN.sum(1))
+        assert not (prefix_BN & ~drawn.candidate_mask_BN).any()
+        for similar, inside, allowed in zip(similar_BN, prefix_BN, drawn.candidate_mask_BN, strict=True):
+            if (allowed & ~inside).any():
+                left_out += 1
+                assert similar[inside].min() >= similar[allowed & ~inside].max()
+    assert left_out
+
+
+def test_training_batches_when_drawn_offer_no_tool_that_no_row_uses(tmp_path: Path) -> None:
+    source = load_own("train")
+    never = set(source.registry.names) - set(source.answers)
+    assert "colorize_photo" in never
+    assert {step.tool for row in source.rows for step in row.steps} <= set(source.answers)
+    run = trainer(tmp_path)
+    assert not never & {name for step in range(8) for name in run.feed[step].batch.pool}
+
+
+def test_dropout_when_asked_for_changes_training_passes_of_trained_layers_alone(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="upper", dropout=0.5)
+    ids, mask = torch.tensor([[5, 6, 7, 8]]), torch.ones(1, 4, dtype=torch.bool)
+    backbone = run.model.backbone.train()
+    torch.testing.assert_close(backbone.text_states(ids, mask), backbone.text_states(ids, mask))
+    assert not torch.allclose(backbone.text_hidden(ids, mask), backbone.text_hidden(ids, mask))
+    backbone.eval()
+    torch.testing.assert_close(backbone.text_hidden(ids, mask), backbone.text_hidden(ids, mask))
+
+
 def test_average_when_weights_move_follows_and_swaps_without_loss() -> None:
     layer = torch.nn.Linear(2, 2)
     average = WeightAverage(layer, decay=0.9)
@@ -132,9 +169,12 @@ def test_retrieval_warm_up_when_run_teaches_retrieval_alone(tmp_path: Path) -> N
         assert name.startswith("retrieval.") or torch.equal(parameter, others[name]), name
 
 
-def test_retrieval_warm_up_when_the_text_layers_train_too_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="text_layers > 0"):
-        trainer(tmp_path, mode="full", retrieval_steps=5).warm_up_retrieval()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_feed_when_workers_prepare_it_gives_the_same_batches_in_order(tmp_path: Path, workers: int) -> None:
+    run = trainer(tmp_path)
+    fed = [prepared.batch.examples[0].instruction for prepared in run.feed.steps(3, 8, workers)]
+    assert fed == [run.feed[step].batch.examples[0].instruction for step in range(3, 8)]
+    assert len(set(fed)) > 1
 
 
 def test_initialise_heads_when_run_gives_virtual_tokens_the_size_of_text_states(tmp_path: Path) -> None:

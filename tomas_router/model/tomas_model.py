@@ -7,7 +7,7 @@ K plan steps, V virtual tokens, D model width, E curve width, Q key width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,11 @@ PRIOR_DROPOUT = 0.4
 
 On training rows that similarity is better than it will ever be on new ones; always there, it leaves nothing to learn.
 """
+
+SIMILARITY_NOISE = 2.0
+"""Deviation added to the retrieval logits when training chooses a prefix."""
+DRAWN_PREFIX_SHARE = 0.15
+"""Share of training requests whose prefix is random, as it is where a registry is small."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,10 @@ class TOMASLLMModel(nn.Module):
         return vectors_ND
 
     def tool_vectors_in_chunks(
-        self, states_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor, chunk: int = 24
+        self, states_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor, chunk: int | None = None
     ) -> Tensor:
         """As ``tool_vectors``, with tools of like length together so that little padding is computed."""
+        chunk = chunk or (24 if states_NLD.device.type == "cpu" else 512)  # a GPU minds launches, not padding
         order_N = mask_NL.sum(1).argsort()
         parts = []
         for part in order_N.split(chunk):
@@ -265,6 +271,24 @@ class TOMASLLMModel(nn.Module):
         """Similarity (B, N) of requests and tools that have not met, times ``RETRIEVAL_SCALE``."""
         task_BE = self.retrieval_vector(batch.task_ids_BS, batch.task_mask_BS, states_BSD)
         return RETRIEVAL_SCALE * task_BE @ tools.retrieval_NE.T
+
+    @torch.no_grad()
+    def shortlisted(self, tools: EncodedTools, batch: TeacherForcing) -> TeacherForcing:
+        """The batch as the planner would ask: prefixes of the same sizes, made of the most similar candidates.
+
+        In training the similarity is noisy, because on new requests it is less right than on those it learnt from, and
+        some requests keep the prefix that was drawn.
+        """
+        similar_BN = self.retrieval_logits(tools, batch, self.task_states(batch))
+        if self.training:
+            similar_BN = similar_BN + SIMILARITY_NOISE * torch.randn_like(similar_BN)
+        similar_BN = similar_BN.masked_fill(~batch.candidate_mask_BN, -torch.inf)
+        rank_BN = similar_BN.argsort(dim=1, descending=True).argsort(dim=1)
+        prefix_BN = (rank_BN < batch.prefix_mask_BN.sum(1, keepdim=True)) & batch.candidate_mask_BN
+        if self.training:
+            drawn_B1 = torch.rand_like(similar_BN[:, :1]) < DRAWN_PREFIX_SHARE
+            prefix_BN = torch.where(drawn_B1, batch.prefix_mask_BN, prefix_BN)
+        return replace(batch, prefix_mask_BN=prefix_BN)
 
     def sequence_hidden(
         self, tools: EncodedTools, batch: TeacherForcing, virtual_BVD: Tensor, states_BSD: Tensor

@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=int, help="overrides train.steps")
     p.add_argument("--batch-size", type=int, help="overrides train.batch_size")
     p.add_argument("--seed", type=int, help="overrides train.seed")
+    p.add_argument("--workers", type=int, help="overrides train.workers: processes that prepare batches")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
 
@@ -42,6 +43,7 @@ def configure(args: argparse.Namespace) -> RunConfig:
         "steps": args.steps,
         "batch_size": args.batch_size,
         "seed": args.seed,
+        "workers": args.workers,
         "data_dirs": tuple(args.data_dir) or None,
     }
     train = config.train.model_dump() | {k: v for k, v in changes.items() if v is not None}
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     config = configure(args)
     assert config.train is not None
     torch.manual_seed(config.train.seed)
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU; nothing changes on a CPU
     trainer = build_trainer(config, args)
     if trainer.resume():
         print(f"resumed {args.out} at step {trainer.step}")

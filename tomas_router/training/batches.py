@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,8 @@ JOINERS = (
 )  # fmt: skip
 T_INF_MS = 500
 CHARS_PER_TOKEN = 4.2
-BUCKET_BATCHES = 16
-"""Rows are sorted by length within this many batches."""
+BUCKET_BATCHES = 8
+"""A batch's rows are alike in length among this many times as many random ones."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,15 @@ class Augmentation:
     drop_name: float = 0.12
     drop_desc: float = 0.12
     drop_rows: float = 0.15
+    drop_words: float = 0.25
     narrow_candidates: float = 0.5
+    whole_registry: bool = False
+    """Offer tools that no row uses as well: for measuring, not for training (see ``Source.answers``)."""
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole_registry=True)
+DROPPED_SHARE = 0.1
+"""Of the words of a request that loses some."""
 ORDERED_LINKS = {"ultratool", "traject"}
 NO_EDGES = {"sealtools"}
 
@@ -121,7 +125,7 @@ class Batch:
 
 
 class BatchSampler:
-    """Endless, seeded stream of batches; the state of ``rng`` is all that a checkpoint must keep."""
+    """Seeded batches: the one of a given number is always the same, whoever draws it and whatever was drawn before."""
 
     def __init__(
         self,
@@ -141,31 +145,22 @@ class BatchSampler:
         self.weights = weights / weights.sum()
         self.batch_size, self.pool_size, self.max_prefix = batch_size, pool_size, max_prefix
         self.augmentation, self.token_budget, self.max_task_tokens = augmentation, token_budget, max_task_tokens
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
-        self._order: dict[str, list[int]] = {n: [] for n in self.names}
 
-    def state(self) -> dict[str, Any]:
-        """What resuming needs."""
-        sizes = {name: len(self.sources[name].rows) for name in self.names}
-        return {"rng": self.rng.bit_generator.state, "order": self._order, "sizes": sizes}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues exactly where ``state`` was taken; a source that has other rows by now begins a new epoch."""
-        self.rng.bit_generator.state = state["rng"]
-        same = {name for name in self.names if state["sizes"].get(name) == len(self.sources[name].rows)}
-        self._order = {name: list(state["order"][name]) if name in same else [] for name in self.names}
-
-    def draw(self) -> Batch:
-        """The next batch."""
+    def draw(self, number: int) -> Batch:
+        """Batch ``number``, of one source."""
+        self.rng = np.random.default_rng([self.seed, number])
         source = self.sources[str(self.rng.choice(self.names, p=self.weights))]
-        rows = [source.rows[i] for i in self._next_rows(source)]
+        rows = [source.rows[i] for i in self._rows_of_like_length(source)]
         return self.batch(source, self._compose_some(rows, source))
 
     def batch(self, source: Source, rows: Sequence[Row]) -> Batch:
         """A batch of given rows."""
-        examples = [build_example(row, source, self.rng) for row in rows]
+        examples = [self._worded(build_example(row, source, self.rng)) for row in rows]
         needed = list(dict.fromkeys(t for e in examples for t in (*e.tools, *(e.candidates or ()))))
-        others = [name for name in source.registry.names if name not in set(needed)]
+        offered = source.registry.names if self.augmentation.whole_registry else source.answers
+        others = [name for name in offered if name not in set(needed)]
         extra = max(0, min(len(others), self.pool_size - len(needed)))
         drawn = [others[i] for i in self.rng.permutation(len(others))[:extra]]
         pool = tuple(str(n) for n in self.rng.permutation(needed + drawn))
@@ -186,13 +181,13 @@ class BatchSampler:
             prefix_mask_BN=self._prefix(candidates, plans),
         )
 
-    def _next_rows(self, source: Source) -> list[int]:
-        order = self._order[source.name]
-        while len(order) < self.batch_size:
-            order.extend(self._bucketed_epoch(source))
-        taken = self._within_budget(source, order[: self.batch_size])
-        self._order[source.name] = order[len(taken) :]
-        return taken
+    def _rows_of_like_length(self, source: Source) -> list[int]:
+        """Random rows, neighbours in length among a larger draw: padding would cost a third of the time."""
+        drawn = self.rng.permutation(len(source.rows))[: BUCKET_BATCHES * self.batch_size]
+        by_length = sorted((int(i) for i in drawn), key=lambda i: len(source.rows[i].instruction))
+        parts = np.array_split(np.array(by_length), -(-len(by_length) // self.batch_size))
+        part = parts[int(self.rng.integers(len(parts)))]
+        return self._within_budget(source, [int(i) for i in self.rng.permutation(part)])
 
     def _within_budget(self, source: Source, indices: list[int]) -> list[int]:
         """As many of the rows as ``token_budget`` allows, padding counted; at least eight."""
@@ -206,16 +201,6 @@ class BatchSampler:
             count += 1
         return indices[:count]
 
-    def _bucketed_epoch(self, source: Source) -> list[int]:
-        """A random order in which neighbours are alike in length: padding would cost a third of the time."""
-        order = self.rng.permutation(len(source.rows))
-        batches: list[NDArray[np.int64]] = []
-        for part in np.array_split(order, max(1, len(order) // (BUCKET_BATCHES * self.batch_size))):
-            by_length = sorted(part, key=lambda i: len(source.rows[i].instruction))
-            cuts = range(self.batch_size, len(by_length), self.batch_size)
-            batches += np.split(np.array(by_length), list(cuts))
-        return [int(i) for b in self.rng.permutation(len(batches)) for i in batches[b]]
-
     def _compose_some(self, rows: list[Row], source: Source) -> list[Row]:
         """Joins all single-step rows of a batch in pairs, or none: a few long rows would pad all the others."""
         if source.name == GATE_ONLY or self.rng.random() >= self.augmentation.compose:
@@ -224,6 +209,13 @@ class BatchSampler:
         others = [row for row in rows if len(row.steps) != 1]
         pairs = zip(singles[::2], singles[1::2], strict=False)
         return others + [compose(a, b, self.rng) for a, b in pairs if a.steps[0].tool != b.steps[0].tool]
+
+    def _worded(self, example: Example) -> Example:
+        if self.rng.random() >= self.augmentation.drop_words:
+            return example
+        words = example.instruction.split(" ")
+        kept = [word for word, draw in zip(words, self.rng.random(len(words)), strict=True) if draw >= DROPPED_SHARE]
+        return replace(example, instruction=" ".join(kept) or example.instruction)
 
     def _lacks_tool(self, example: Example) -> bool:
         return bool(example.tools) and self.rng.random() < self.augmentation.right_tool_absent

@@ -1,8 +1,8 @@
 """Fits the few numbers that turn logits into decisions, on validation rows.
 
-Temperature by likelihood; gate and dependency thresholds by balanced accuracy; the abstain threshold so that a request
-whose right tool is absent is told apart from one whose tool is there. Sources whose requests all need a tool say
-nothing about the gate, and the others count alike, whatever their size.
+Temperature by likelihood; gate and dependency thresholds by balanced accuracy; the abstain threshold as high as it may
+be while nearly every right first tool is still given. Tools count by the sources' weights in training. Sources whose
+requests all need a tool say nothing about the gate, and the others count alike, whatever their size.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ import torch
 from numpy.typing import NDArray
 
 from tomas_router.planner.engine import Calibration
-from tomas_router.training.batches import NO_AUGMENTATION, Augmentation, BatchSampler
+from tomas_router.training.batches import NO_AUGMENTATION, BatchSampler
 from tomas_router.training.loop import Trainer
 from tomas_router.training.sources import GATE_ONLY, load_sources
 
 Float = NDArray[np.float64]
 ROWS_PER_SOURCE = 192
+KEPT_SHARE = 0.98
+"""Of the right first tools; the rest is what it costs to say "no tool fits" when none does."""
+GATE_PRICE = 0.02
+"""Balanced accuracy that each logit of the gate's threshold must earn: few validation rows need no tool, and bare short
+commands, which have the smallest logits of those that do, are rare among the others."""
 
 
 @torch.no_grad()
 def calibrate(trainer: Trainer) -> Calibration:
-    """Runs the validation rows of every source twice: as they are, and with the right tools taken away."""
+    """Runs the validation rows of every source."""
     trainer.model.eval()
-    present = _collect(trainer, NO_AUGMENTATION)
-    absent = _collect(trainer, Augmentation(0.0, 1.0, 0.0, 0.0, 0.0, 0.0))
-    temperature = fit_temperature(present.logits, present.targets)
+    found = _collect(trainer)
+    temperature = fit_temperature(found.logits, found.targets)
     return Calibration(
         temperature=temperature,
-        min_confidence=best_threshold(
-            np.array([_best_tool(z, temperature) for z in present.logits]),
-            np.array([_best_tool(z, temperature) for z in absent.logits]),
-        ),
-        gate_threshold=best_common_threshold([_by_label(*pair) for pair in present.gates.values()]),
-        depends_threshold=best_threshold(*_by_label(present.depends, present.depends_true)),
+        min_confidence=cut_keeping(KEPT_SHARE, _right_confidences(found, temperature)),
+        gate_threshold=best_common_threshold([_by_label(*pair) for pair in found.gates.values()], GATE_PRICE),
+        depends_threshold=best_threshold(*_by_label(found.depends, found.depends_true)),
         twin_margin=float(2.0 * temperature),
     )
 
@@ -52,17 +53,19 @@ class _Collected:
         self.depends_true: list[bool] = []
 
 
-def _collect(trainer: Trainer, augmentation: Augmentation) -> _Collected:
+def _collect(trainer: Trainer) -> _Collected:
     collected = _Collected()
     sources = load_sources(list(trainer.train_config.mixture), trainer.train_config.data_dirs, "val")
+    mixture = trainer.train_config.mixture
     for name, source in sources.items():
+        room = round(ROWS_PER_SOURCE * mixture[name] / max(mixture.values()))
         sampler = BatchSampler(
-            {name: source}, {name: 1.0}, 64, 200, trainer.config.model.max_prefix_tools, 0, augmentation=augmentation
+            {name: source}, {name: 1.0}, 64, 200, trainer.config.model.max_prefix_tools, 0, augmentation=NO_AUGMENTATION
         )
         for start in range(0, min(len(source.rows), ROWS_PER_SOURCE), 64):
             batch = sampler.batch(source, source.rows[start : start + 64])
-            tensors, forcing, targets = trainer.tensors_of(batch)
-            decisions = trainer.model(trainer.encoded(tensors), forcing)
+            ready = trainer.ready_batch(batch)
+            (_, _, decisions), targets = trainer.decide(ready), ready.targets
             gate, gate_true = collected.gates.setdefault(name, ([], []))
             gate += decisions.gate_B.tolist()
             gate_true += (targets.gate_B > 0.5).tolist()
@@ -70,9 +73,10 @@ def _collect(trainer: Trainer, augmentation: Augmentation) -> _Collected:
             collected.depends += decisions.depends_BKK[pairs].tolist()
             collected.depends_true += (targets.depends_BKK[pairs] > 0.5).tolist()
             if name == GATE_ONLY:
-                continue
-            for b in (targets.tool_BK1[:, 0] >= 0).nonzero()[:, 0].tolist():
-                collected.logits.append(decisions.tool_logits_BKN[b, 0].double().numpy())
+                continue  # it has no tools of its own
+            known = (targets.tool_BK1[:, 0] >= 0).nonzero()[:, 0].tolist()[: max(0, room - start)]
+            for b in known:
+                collected.logits.append(decisions.tool_logits_BKN[b, 0].double().cpu().numpy())
                 collected.targets.append(int(targets.tool_BK1[b, 0]))
     return collected
 
@@ -96,14 +100,18 @@ def best_threshold(positive: Float, negative: Float) -> float:
     return best_common_threshold([(positive, negative)])
 
 
-def best_common_threshold(groups: list[tuple[Float, Float]]) -> float:
-    """One cut for several groups of (positive, negative), by mean balanced accuracy; needs both classes in a group."""
+def best_common_threshold(groups: list[tuple[Float, Float]], price: float = 0.0) -> float:
+    """One cut for several groups of (positive, negative), by mean balanced accuracy; needs both classes in a group.
+
+    ``price`` is what a cut loses for each unit that it lies away from 0.
+    """
     groups = [(positive, negative) for positive, negative in groups if len(positive) and len(negative)]
     if not groups:
         return 0.0
     cuts = np.unique(np.concatenate([values for group in groups for values in group]))
     cuts = np.concatenate([[cuts[0] - 1e-3], (cuts[1:] + cuts[:-1]) / 2, [cuts[-1] + 1e-3]])
-    score = np.array([sum((p > c).mean() + (n <= c).mean() for p, n in groups) for c in cuts])
+    score = np.array([sum((p > c).mean() + (n <= c).mean() for p, n in groups) for c in cuts]) / (2 * len(groups))
+    score -= price * np.abs(cuts)
     best = np.flatnonzero(score >= score.max() - 1e-12)
     return float(cuts[best[len(best) // 2]])
 
@@ -113,11 +121,20 @@ def _by_label(values: list[float], labels: list[bool]) -> tuple[Float, Float]:
     return array[true], array[~true]
 
 
-def _best_tool(logits: Float, temperature: float) -> float:
-    """Probability of the most likely tool, END competing."""
-    scaled = logits / temperature
-    probs = np.exp(scaled - scaled.max())
-    return float(probs[:-1].max() / probs.sum())
+def cut_keeping(share: float, values: Float) -> float:
+    """The highest cut that at least ``share`` of the values reach; 0 without values."""
+    return float(np.quantile(values, 1.0 - share, method="lower")) if len(values) else 0.0
+
+
+def _right_confidences(found: _Collected, temperature: float) -> Float:
+    """Probability of the likeliest tool, END competing, wherever it is the right one."""
+    confidences = []
+    for logits, target in zip(found.logits, found.targets, strict=True):
+        scaled = logits / temperature
+        probabilities = np.exp(scaled - scaled.max())
+        if int(probabilities.argmax()) == target < len(probabilities) - 1:
+            confidences.append(probabilities[target] / probabilities.sum())
+    return np.array(confidences, dtype=np.float64)
 
 
 def _argmin(function: Callable[[float], float], grid: Float) -> float:

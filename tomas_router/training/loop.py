@@ -20,23 +20,25 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tomas_router.config import RunConfig, TrainConfig
 from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler, raw_features
-from tomas_router.model.tomas_model import EncodedTools, TeacherForcing, TOMASLLMModel
+from tomas_router.model.tomas_model import Decisions, EncodedTools, TeacherForcing, TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
 from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
+from tomas_router.training.feed import Feed
 from tomas_router.training.losses import plan_losses, total
 from tomas_router.training.retrieval_warmup import train_retrieval
 from tomas_router.training.sources import Source, load_own, load_sources
-from tomas_router.training.tensors import Limits, Targets, ToolTensors, to_tensors
+from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
 from tomas_router.training.text_states import TextStates
 from tomas_router.training.whitening import standardise_inputs
 
@@ -82,6 +84,9 @@ class Trainer:
             self.train_config.max_train_task_tokens,
         )
         freeze(model, self.train_config.mode)
+        if self.train_config.dropout:
+            add_dropout(model, self.train_config.dropout)
+        self.feed = Feed(self.sampler, self.tokenizer, statistics, self.limits)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
         self.optimizer = build_optimizer(model, self.train_config)
         self.average = WeightAverage(model, self.train_config.average_decay)
@@ -91,16 +96,16 @@ class Trainer:
     def run(self) -> None:
         """Trains to ``train.steps``, from wherever the run stands; the model then holds the averaged weights."""
         config = self.train_config
-        sums: dict[str, list[float]] = defaultdict(list)
+        sums: dict[str, list[Tensor]] = defaultdict(list)
         started = time.monotonic()
         with _progress() as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, loss="")
-            while self.step < config.steps:
-                for name, value in self.train_step().items():
+            for prepared in self.feed.steps(self.step, config.steps, config.workers):
+                for name, value in self.train_step(prepared).items():
                     sums[name].append(value)
                 self.step += 1
                 if self.step % LOG_EVERY == 0 or self.step == config.steps:
-                    means = {name: float(np.mean(values)) for name, values in sums.items()}
+                    means = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
                     self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
                     progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
                     sums.clear()
@@ -116,31 +121,33 @@ class Trainer:
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
 
-    def train_step(self) -> dict[str, float]:
-        """One update; returns the losses."""
+    def train_step(self, prepared: Prepared | None = None) -> dict[str, Tensor]:
+        """One update on the step's own batch, drawn here unless it is ``prepared``; returns the losses."""
         self.model.train()
         self._set_learning_rate()
-        losses = self.losses(self.sampler.draw(), explain=self.step % self.train_config.explanation_every == 0)
+        torch.manual_seed(self.train_config.seed * 1_000_003 + self.step)  # whatever ran before, also in a resumed run
+        explain = self.step % self.train_config.explanation_every == 0
+        losses = self.losses(self.ready(prepared or self.feed[self.step]), explain)
         self.optimizer.zero_grad(set_to_none=True)
         total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
         trainable = [p for p in self.model.parameters() if p.requires_grad]
         norm = nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
         self.optimizer.step()
         self.average.update(self.model)
-        return {name: float(loss.detach()) for name, loss in losses.items()} | {"gradient_norm": float(norm)}
+        return {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
 
     @torch.no_grad()
     def initialise_heads(self, batches: int = 2) -> None:
         """Fits what meets the backbone's states for the first time to their size (``whitening``)."""
         self.model.eval()
         model, start = self.model, self.config.model.temporal.virtual_tokens
-        drawn = [self.tensors_of(self.sampler.draw()) for _ in range(batches)]
+        drawn = [self.ready(self.feed[step]) for step in range(batches)]
         if model.backbone.text is not None:
-            states = [model.task_states(forcing)[forcing.task_mask_BS] for _, forcing, _ in drawn]
+            states = [model.task_states(ready.forcing)[ready.forcing.task_mask_BS] for ready in drawn]
             model.match_state_size(torch.cat(states))
         texts, sequences, curves = [], [], []
-        for tensors, forcing, _ in drawn:
-            states_NLD = tensors.states_NLD
+        for ready in drawn:
+            tensors, forcing, states_NLD = ready.tools, ready.forcing, ready.tools.states_NLD
             if states_NLD is None:
                 states_NLD = model.backbone.text_states(tensors.ids_NL, tensors.mask_NL)
             texts.append(model.tools.text.pool(model.tool_text_hidden(states_NLD, tensors.mask_NL), tensors.mask_NL))
@@ -153,44 +160,48 @@ class Trainer:
         model.state_norm.fit(torch.cat(sequences))
 
     def warm_up_retrieval(self) -> None:
-        """Trains the retrieval vectors for ``train.retrieval_steps``.
-
-        Raises:
-            ValueError: The text layers train too, so their states cannot be computed beforehand.
-        """
+        """Trains the retrieval vectors for ``train.retrieval_steps``, on the text layers as they are."""
         config = self.train_config
         if not config.retrieval_steps:
             return
-        if self.states is None:
-            raise ValueError("train.retrieval_steps needs backbone.text_layers > 0 and train.mode heads or upper")
         self.model.train()
         losses = train_retrieval(
             self.model,
             self.sampler.sources,
             config.mixture,
             self.tokenizer,
-            self.states,
+            self.states or TextStates(self.model.backbone),
             self.limits,
             config.retrieval_steps,
             config.seed,
         )
         self._log({"step": 0, "retrieval_first": losses[0], "retrieval_last": float(np.mean(losses[-50:]))})
 
-    def losses(self, batch: Batch, explain: bool) -> dict[str, Tensor]:
+    def losses(self, ready: Prepared, explain: bool) -> dict[str, Tensor]:
         """Every loss of a batch."""
-        tensors, forcing, targets = self.tensors_of(batch)
-        tools = self.encoded(tensors)
-        losses = plan_losses(self.model(tools, forcing), targets)
+        tools, forcing, decisions = self.decide(ready)
+        losses = plan_losses(decisions, ready.targets)
         if explain:
-            text_loss = explanation_loss(self.model, tools, forcing, batch, self.tokenizer)
+            text_loss = explanation_loss(self.model, tools, forcing, ready.batch, self.tokenizer)
             if text_loss is not None:
                 losses["explanation"] = text_loss
         return losses
 
-    def tensors_of(self, batch: Batch) -> tuple[ToolTensors, TeacherForcing, Targets]:
+    def ready(self, prepared: Prepared) -> Prepared:
+        """A prepared batch on the model's device, with known text states."""
+        moved = prepared.to(self.device)
+        return moved.with_states(self.states) if self.states is not None else moved
+
+    def ready_batch(self, batch: Batch) -> Prepared:
         """A drawn batch as the network takes it."""
         rows, curves = self.statistics.rows, self.statistics.curves
-        return to_tensors(batch, self.tokenizer, rows, curves, self.limits, self.device, self.states)
+        return self.ready(to_tensors(batch, self.tokenizer, rows, curves, self.limits))
+
+    def decide(self, ready: Prepared) -> tuple[EncodedTools, TeacherForcing, Decisions]:
+        """The encoded pool, the batch with the prefixes that retrieval gives it, and what the heads say."""
+        tools = self.encoded(ready.tools)
+        forcing = self.model.shortlisted(tools, ready.forcing)
+        return tools, forcing, self.model(tools, forcing)
 
     def encoded(self, tensors: ToolTensors) -> EncodedTools:
         """The pool of a batch after the left panel."""
@@ -222,8 +233,8 @@ class Trainer:
         rows = source.rows[:limit]
         for start in range(0, len(rows), 64):
             batch = sampler.batch(source, rows[start : start + 64])
-            tensors, forcing, targets = self.tensors_of(batch)
-            decisions = self.model(self.encoded(tensors), forcing)
+            ready = self.ready_batch(batch)
+            (_, _, decisions), targets = self.decide(ready), ready.targets
             slots = targets.tool_BK1 >= 0
             right = (decisions.tool_logits_BKN.argmax(-1) == targets.tool_BK1)[slots]
             counts["slot_accuracy"] += right.float().tolist()
@@ -250,8 +261,6 @@ class Trainer:
         progress = {
             "step": self.step,
             "average_updates": self.average.updates,
-            "sampler": self.sampler.state(),
-            "torch_rng": torch.get_rng_state().tolist(),
         }
         (fresh / "progress.json").write_text(json.dumps(progress))
         target, old = self.run_dir / "checkpoint", self.run_dir / "checkpoint.old"
@@ -268,13 +277,13 @@ class Trainer:
             return False
         loaded = load_checkpoint(directory, self.device)
         self.model.load_state_dict(loaded.model.state_dict())
-        self.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
+        self.optimizer.load_state_dict(
+            torch.load(directory / "optimizer.pt", map_location=self.device, weights_only=True)
+        )
         progress = json.loads((directory / "progress.json").read_text())
         self.average.values = load_file(directory / "average.safetensors", device=self.device)
         self.average.updates = progress["average_updates"]
         self.step = progress["step"]
-        self.sampler.restore(progress["sampler"])
-        torch.set_rng_state(torch.tensor(progress["torch_rng"], dtype=torch.uint8))
         return True
 
     def _set_learning_rate(self) -> None:
@@ -322,6 +331,19 @@ def freeze(model: TOMASLLMModel, mode: str) -> None:
         model.backbone.text.requires_grad_(mode == "full")
     model.backbone.embedding_table.requires_grad_(False)
     model.backbone.lm.lm_head.requires_grad_(False)
+
+
+def add_dropout(model: TOMASLLMModel, share: float) -> None:
+    """The Qwen2 layout has no dropout: hooks add it behind the blocks of layers that train, in training only."""
+
+    def dropped(module: nn.Module, _: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (F.dropout(output[0], share, module.training), *output[1:])
+        return F.dropout(output, share, module.training)
+
+    for name, module in model.backbone.named_modules():
+        if name.endswith(("self_attn", "mlp")) and all(p.requires_grad for p in module.parameters()):
+            module.register_forward_hook(dropped)
 
 
 def has_frozen_text(model: TOMASLLMModel, mode: str) -> bool:

@@ -71,7 +71,7 @@ def _loss(
     wanted_names = [_wanted(row, source) for row in rows]
     pool = list(dict.fromkeys(name for names in wanted_names for name in names))
     known = set(pool)
-    others = [name for name in source.registry.names if name not in known]
+    others = [name for name in source.answers if name not in known]
     pool += [others[int(i)] for i in rng.permutation(len(others))[: max(0, POOL - len(pool))]]
     index = {name: i for i, name in enumerate(pool)}
     texts = [_text(name, source.registry[name].desc, float(rng.random())) for name in pool]

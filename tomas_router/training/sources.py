@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,17 @@ class Source:
     registry: ToolRegistry
     profiling: ProfilingTable | None
     rows: tuple[Row, ...]
+
+    @cached_property
+    def answers(self) -> tuple[str, ...]:
+        """Tools that rows use or that could stand in for those (twins), in the registry's order.
+
+        Training draws wrong candidates from these alone. A tool that is always wrong is learnt by heart as wrong, and
+        then never chosen when a request asks for it.
+        """
+        used = {step.tool for row in self.rows for step in row.steps}
+        groups = {self.registry[name].group for name in used} - {None, ""}
+        return tuple(tool.name for tool in self.registry if tool.name in used or tool.group in groups)
 
     def profile_features(self, tool: str) -> Float:
         """(R, 6) in physical units; (0, 6) for a tool without rows."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ class ToolTensors:
     mask_NL: Tensor
     rows_NR6: Tensor
     row_mask_NR: Tensor
-    states_NLD: Tensor | None
+    states_NLD: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,44 @@ class Targets:
     retrieval_BN: Tensor  # True = a tool of the plan
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A drawn batch as the network takes it."""
+
+    batch: Batch
+    tools: ToolTensors
+    forcing: TeacherForcing
+    targets: Targets
+
+    def to(self, device: str) -> Prepared:
+        """The same on another device."""
+        return Prepared(
+            self.batch, _moved(self.tools, device), _moved(self.forcing, device), _moved(self.targets, device)
+        )
+
+    def with_states(self, states: Callable[[Tensor, Tensor], Tensor]) -> Prepared:
+        """The same with the texts' states, which ``states`` knows by ids and mask."""
+        tools = replace(self.tools, states_NLD=states(self.tools.ids_NL, self.tools.mask_NL))
+        tasks = states(self.forcing.task_ids_BS, self.forcing.task_mask_BS)
+        return replace(self, tools=tools, forcing=replace(self.forcing, task_states_BSD=tasks))
+
+
+Group = TypeVar("Group", ToolTensors, TeacherForcing, Targets)
+
+
+def _moved(group: Group, device: str) -> Group:
+    tensors = {f.name: getattr(group, f.name) for f in fields(group)}
+    return replace(group, **{name: t.to(device, non_blocking=True) for name, t in tensors.items() if t is not None})
+
+
 def to_tensors(
     batch: Batch,
     tokenizer: TextTokenizer,
     rows: RowScaler,
     curves: CurveScaler,
     limits: Limits,
-    device: str = "cpu",
-    states: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> tuple[ToolTensors, TeacherForcing, Targets]:
-    """Tokenises, scales, pads and moves a batch; ``states`` maps ids and mask to known text states."""
+) -> Prepared:
+    """Tokenises, scales and pads a batch."""
     count, size = len(batch.pool), len(batch.examples)
     ids_NL, mask_NL = tokenizer.encode_batch([tool_text(n, d) for n, d in batch.texts], limits.tool_tokens)
     rows_NR6, row_mask_NR = pad_rows(batch.rows, limits.rows)
@@ -100,14 +129,12 @@ def to_tensors(
     free5 = rows.transform_targets(np.concatenate([free, np.zeros((size, 1), np.float32)], axis=1))
 
     def t(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        return torch.from_numpy(np.ascontiguousarray(array))
 
-    tool_ids, tool_mask, ids, mask = t(ids_NL), t(mask_NL), t(task_ids), t(task_mask)
-    tool_states = states(tool_ids, tool_mask) if states else None
-    tools = ToolTensors(tool_ids, tool_mask, t(rows.transform(rows_NR6)), t(row_mask_NR), tool_states)
+    tools = ToolTensors(t(ids_NL), t(mask_NL), t(rows.transform(rows_NR6)), t(row_mask_NR))
     forcing = TeacherForcing(
-        task_ids_BS=ids,
-        task_mask_BS=mask,
+        task_ids_BS=t(task_ids),
+        task_mask_BS=t(task_mask),
         links_B=t(np.array([LINKS.index(e.links) for e in batch.examples])),
         plan_tools_BK=t(plan),
         layout_BT=t(layout.source_BT),
@@ -120,7 +147,6 @@ def to_tensors(
         series_BGT4=t(np.stack([c[0] for c in curve])),
         log_horizon_B1=t(np.stack([c[1] for c in curve])),
         size_BK=t(np.where(sizes < 0, -1, sizes)),
-        task_states_BSD=states(ids, mask) if states else None,
     )
     targets = Targets(
         tool_BK1=t(tool),
@@ -132,4 +158,4 @@ def to_tensors(
         depends_mask_BKK=t(depends_mask),
         retrieval_BN=t(retrieval),
     )
-    return tools, forcing, targets
+    return Prepared(batch, tools, forcing, targets)
