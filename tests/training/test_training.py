@@ -89,7 +89,7 @@ def test_text_states_when_cached_are_what_the_text_layers_compute(tmp_path: Path
 
 
 def test_prefix_when_the_model_is_asked_holds_the_most_similar_candidates(tmp_path: Path) -> None:
-    run = trainer(tmp_path, mode="upper")
+    run = trainer(tmp_path, mode="upper", pool_size=100)
     run.model.eval()
     left_out = 0
     for step in range(6):
