@@ -114,6 +114,9 @@ class TrainConfig(_Frozen):
     workers: int = 0
     """Processes that prepare batches; 0 prepares them between steps."""
     learning_rate: float = 3e-4
+    text_learning_rate: float | None = None
+    """Of the layers that read text alone; where left out, that of the others. A gentle one keeps more of what they
+    know about words that training never shows."""
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warmup_steps: int = 40

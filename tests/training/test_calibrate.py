@@ -5,7 +5,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tomas_router.training.calibrate import best_common_threshold, best_threshold, cut_keeping, fit_temperature
+from tomas_router.training.calibrate import (
+    best_common_threshold,
+    best_threshold,
+    cut_keeping,
+    fit_temperature,
+    lowest_cut_keeping,
+)
 
 pytestmark = pytest.mark.m4
 
@@ -47,3 +53,11 @@ def test_common_threshold_when_distance_costs_stays_near_zero_for_a_small_gain()
     positive, negative = np.array([1.0] + [9.0] * 99), np.array([4.0] + [-5.0] * 99)
     assert best_common_threshold([(positive, negative)]) != pytest.approx(0.0, abs=1.0)
     assert best_common_threshold([(positive, negative)], price=0.02) < 1.0
+
+
+def test_cut_when_sources_differ_keeps_the_share_of_the_least_sure_large_one() -> None:
+    sure, unsure, few = np.linspace(0.8, 1.0, 500), np.linspace(0.2, 0.6, 60), np.array([0.01])
+    cut = lowest_cut_keeping(0.98, [sure, unsure, few])
+    assert 0.2 <= cut < 0.22
+    assert lowest_cut_keeping(0.98, [few]) == 0.01
+    assert lowest_cut_keeping(0.98, []) == 0.0

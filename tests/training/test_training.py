@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tomas_router.config import load_config
+from tomas_router.datasets.worlds import VAL_WORLDS
 from tomas_router.errors import UntrainedModelError
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.average import WeightAverage
+from tomas_router.training.batches import NO_AUGMENTATION, BatchSampler
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer, fit_statistics
-from tomas_router.training.sources import load_own
+from tomas_router.training.sources import load_own, load_world_source
 from tomas_router.training.text_states import TextStates
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
@@ -111,6 +114,8 @@ def test_training_batches_when_drawn_offer_no_tool_that_no_row_uses(tmp_path: Pa
     never = set(source.registry.names) - set(source.answers)
     assert "colorize_photo" in never
     assert {step.tool for row in source.rows for step in row.steps} <= set(source.answers)
+    talk = replace(source, rows=tuple(row for row in source.rows if not row.steps))
+    assert talk.answers == talk.registry.names  # nothing is wrong where nothing is right
     run = trainer(tmp_path)
     assert not never & {name for step in range(8) for name in run.feed[step].batch.pool}
 
@@ -215,3 +220,33 @@ def test_config_file_when_a_field_is_unknown_names_file_and_field(tmp_path: Path
 def test_checkpoint_when_heads_are_missing_says_how_to_train_them(tmp_path: Path) -> None:
     with pytest.raises(UntrainedModelError, match="tomas train"):
         load_checkpoint(tmp_path)
+
+
+def test_description_when_replaced_is_a_request_for_that_tool_of_no_row_in_the_batch() -> None:
+    source = load_own("train")
+    always = replace(NO_AUGMENTATION, describe_by_request=1.0)
+    sampler = BatchSampler({source.name: source}, {source.name: 1.0}, 16, 60, 8, 5, augmentation=always)
+    batch = sampler.draw(0)
+    asked = {example.instruction for example in batch.examples}
+    replaced = [
+        (n, desc) for n, (_, desc) in zip(batch.pool, batch.texts, strict=True) if desc != source.registry[n].desc
+    ]
+    assert len(replaced) > 20
+    assert all(desc in source.requests_of[name] and desc not in asked for name, desc in replaced)
+
+
+def test_batch_of_worlds_when_drawn_stays_within_a_few() -> None:
+    source = load_world_source("val")
+    assert {source.rows[i].domain for part in source.neighbourhoods for i in part} == set(VAL_WORLDS)
+    assert all(len({source.rows[i].domain for i in part}) == 1 for part in source.neighbourhoods)
+    sampler = BatchSampler({source.name: source}, {source.name: 1.0}, 16, 60, 8, 5)
+    assert 0 < len(sampler.draw(0).examples) <= 16
+
+
+def test_optimizer_when_text_layers_have_their_own_rate_uses_it_for_them_alone(tmp_path: Path) -> None:
+    run = trainer(tmp_path, mode="full", learning_rate=3e-4, text_learning_rate=1e-4)
+    rates = {id(p): group["peak_lr"] for group in run.optimizer.param_groups for p in group["params"]}
+    for name, parameter in run.model.backbone.named_parameters():
+        if id(parameter) in rates:
+            assert rates[id(parameter)] == (1e-4 if name.startswith("text.") else 3e-4), name
+    assert 1e-4 in rates.values()

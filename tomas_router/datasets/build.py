@@ -16,6 +16,7 @@ from tomas_router.datasets.nearest_copy import copied_plan_share
 from tomas_router.datasets.phrasings import load_bank
 from tomas_router.datasets.profile_generator import generate as generate_profiles
 from tomas_router.datasets.rows import Row, to_json
+from tomas_router.datasets.worlds import ROWS, load_worlds, world_registry, world_rows
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 
 
@@ -28,6 +29,20 @@ def build_instructions(folder: Path, registry: ToolRegistry, seed: int) -> dict[
     meta = describe(splits, seed)
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
     return meta
+
+
+def build_worlds(folder: Path) -> None:
+    """Writes requests over the held-out worlds, ``worlds_SPLIT.jsonl`` with their tools in ``worlds_SPLIT.tools.json``.
+
+    Requests over the other worlds are made when training needs them (``worlds.world_rows``).
+    """
+    for split in ("val", "test"):
+        worlds = load_worlds(split)
+        rows = world_rows(worlds, ROWS[split], split)
+        tools = [{"name": tool.name, "desc": tool.desc} for tool in world_registry(worlds)]
+        (folder / f"worlds_{split}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+        lines = ",\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+        (folder / f"worlds_{split}.tools.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def describe(splits: dict[str, list[Row]], seed: int) -> dict[str, object]:
@@ -48,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     registry = load_tool_registry(args.out / "tool_registry" / "tools.json")
     generate_profiles(args.seed).to_csv(args.out / "profiling" / "profiling.csv")
     meta = build_instructions(args.out / "instructions", registry, args.seed)
+    build_worlds(args.out / "instructions")
     sys.stdout.write(json.dumps(meta, indent=1) + "\n")
 
 

@@ -13,14 +13,13 @@ from tomas_router.datasets.flow import followers, result_kind, result_size, step
 from tomas_router.datasets.phrasings import ToolPhrases
 from tomas_router.datasets.pick import pick
 from tomas_router.datasets.rows import Step
+from tomas_router.datasets.telling import Asked, Teller
 from tomas_router.datasets.wording import command, name_result, result_nouns, sentence
 from tomas_router.schema.registry import ToolRegistry
 
 PINNED_SHARE = 0.16
 """Share of single requests for a twin group whose wording names one of its tools."""
 NOUN_SHARE = 0.4
-POLITE_SHARE = 0.3
-COUNTS = {2: "Two", 3: "Three", 4: "Four"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Composer:
         self, registry: ToolRegistry, units: list[ToolPhrases], rng: np.random.Generator, held_out_share: float
     ) -> None:
         self.registry, self.rng, self.held_out_share = registry, rng, held_out_share
+        self.tell = Teller(rng, self._held)
         self.units = {unit.name: unit for unit in units}
         self.followers = {
             name: [f for f in followers(registry, name) if f in self.units and self._has_followups(f)]
@@ -60,7 +60,7 @@ class Composer:
     def single(self, unit: str | None = None) -> Composed:
         """One call; a twin group is sometimes pinned to one of its tools by the wording."""
         part = self.ask(unit or self.any_unit())
-        text, step = self._polite(part.text), part.step
+        text, step = self.tell.polite(_asked(part.text)), part.step
         if step.group and self.rng.random() < PINNED_SHARE:
             text, step = self._pinned(text, step)
         return Composed(text, (step,), "single")
@@ -68,7 +68,7 @@ class Composer:
     def pinned(self, unit: str, device: str) -> Composed:
         """One call whose wording names the member of a twin group that runs on a device, ``gpu`` or ``cpu``."""
         part = self.ask(unit)
-        text, step = self._pinned(self._polite(part.text), part.step, device)
+        text, step = self._pinned(self.tell.polite(_asked(part.text)), part.step, device)
         return Composed(text, (step,), "single")
 
     def chain(self) -> Composed:
@@ -81,13 +81,13 @@ class Composer:
         asked = parts[0].text
         if steps[0].group and self.rng.random() < 0.06:
             asked, steps[0] = self._pinned(asked, steps[0])
-        return Composed(self._tell_chain(asked, [part.text for part in parts[1:]]), tuple(steps), "chain")
+        return Composed(self.tell.chain(_asked(asked), [part.text for part in parts[1:]]), tuple(steps), "chain")
 
     def parallel(self) -> Composed:
         """Two to four calls that have nothing to do with each other."""
         count = int(self.rng.choice((2, 3, 4), p=(0.58, 0.3, 0.12)))
         parts = [self.ask(unit) for unit in self._distinct(count)]
-        return Composed(self._tell_parallel([p.text for p in parts]), tuple(p.step for p in parts), "parallel")
+        return Composed(self.tell.parallel([_asked(p.text) for p in parts]), tuple(p.step for p in parts), "parallel")
 
     def repeated(self) -> Composed:
         """The same tool on two or three inputs."""
@@ -102,8 +102,7 @@ class Composer:
                 continue
             others.append(other.text)
             steps.append(self._step(unit, other.size))
-            again = words.AGAIN.draw(self.rng, self._held())
-            text += " " + again.format(x=other.text, x_cap=other.text[0].upper() + other.text[1:])
+            text += " " + self.tell.again(other.text)
         return Composed(text, tuple(steps), "parallel" if len(steps) > 1 else "single")
 
     def fan_out(self) -> Composed:
@@ -115,31 +114,28 @@ class Composer:
         branches = [
             self.followup(str(u), root, (0,), noun_share=0.0) for u in self.rng.choice(options, count, replace=False)
         ]
-        noun = self._noun(root_unit)
-        names = dict(zip("bcd", (p.text.replace("the result", "it") for p in branches), strict=False))
-        wordings = words.FAN_OUT if count == 2 else words.FAN_OUT_3
-        told = wordings.draw(self.rng, self._held()).format(n=noun, n_cap=noun[0].upper() + noun[1:], **names)
-        text, steps = f"{root.text} {told}", [root.step, *(p.step for p in branches)]
+        text = self.tell.branches(root.text, self._noun(root_unit), [p.text for p in branches])
+        steps = [root.step, *(p.step for p in branches)]
         if count == 2 and self.rng.random() < 0.4 and not {p.unit for p in branches} & set(words.BOTH):
             joined = self.join(branches, (1, 2))
-            text += " " + words.LAST.draw(self.rng, self._held()).format(b=joined.text)
+            text += " " + self.tell.last(joined.text)
             steps.append(joined.step)
         return Composed(text, tuple(steps), "dag")
 
     def fan_in(self) -> Composed:
         """Two independent results, one of them perhaps worked on further, used by one call."""
         first, second = (self.ask(unit) for unit in self._producers())
-        text, steps = f"{first.text} {self._also(second.text)}", [first.step, second.step]
+        text, steps = f"{first.text} {self.tell.also(_asked(second.text))}", [first.step, second.step]
         joined = self.join([first, second], (0, 1))
         steps.append(joined.step)
-        text += " " + words.LAST.draw(self.rng, self._held()).format(b=joined.text)
+        text += " " + self.tell.last(joined.text)
         if (
             joined.unit in ("text_generation", "merge_pdfs", "merge_videos", "compress_files")
             and self.rng.random() < 0.35
         ):
             options = [u for u in self.followers[joined.unit] if u not in {first.unit, second.unit}]
             more = self.followup(pick(self.rng, options), joined, (2,))
-            text, steps = f"{text} {self._then(more.text)}", [*steps, more.step]
+            text, steps = f"{text} {self.tell.then(more.text)}", [*steps, more.step]
         return Composed(text, tuple(steps), "dag")
 
     def chain_and_other(self) -> Composed:
@@ -148,10 +144,10 @@ class Composer:
         follow = self.followup(pick(self.rng, self.followers[root.unit]), root, (0,))
         other = self.ask(self._distinct(1, exclude={root.unit, follow.unit})[0])
         if self.rng.random() < 0.5:
-            text = f"{root.text} {self._then(follow.text)} {self._also(other.text)}"
+            text = f"{root.text} {self.tell.then(follow.text)} {self.tell.also(_asked(other.text))}"
             return Composed(text, (root.step, follow.step, other.step), "dag")
         moved = Step(follow.step.tool, (1,), follow.step.input_size, follow.step.group)
-        text = f"{other.text} {self._also(root.text)} {self._then(follow.text)}"
+        text = f"{other.text} {self.tell.also(_asked(root.text))} {self.tell.then(follow.text)}"
         return Composed(text, (other.step, root.step, moved), "dag")
 
     # ---- steps ------------------------------------------------------------------------------------------------
@@ -212,60 +208,6 @@ class Composer:
         wording = words.PINNED[device].draw(self.rng, self._held())
         return f"{text} {wording}", Step(gpu if device == "gpu" else cpu, step.depends_on, step.input_size, None)
 
-    # ---- telling ----------------------------------------------------------------------------------------------
-
-    def _tell_chain(self, asked: str, clauses: list[str]) -> str:
-        style = self.rng.random()
-        order = command(asked)
-        if len(clauses) == 1 and style < 0.16:
-            return words.GOAL_FIRST.draw(self.rng, self._held()).format(a=asked, b=clauses[0])
-        if len(clauses) == 2 and style < 0.1:
-            return f"{asked} {words.BEFORE_LAST.draw(self.rng, self._held()).format(b=clauses[0], c=clauses[1])}"
-        if len(clauses) >= 2 and style < 0.22:
-            items = [asked, *(sentence(c) for c in clauses)]
-            return f"{words.LIST_INTRO.draw(self.rng, self._held())} {self._numbered(items)}"
-        if order and style < 0.6:
-            return self._inline(order, clauses)
-        told = [asked]
-        for index, clause in enumerate(clauses):
-            last = index == len(clauses) - 1 and index > 0 and self.rng.random() < 0.5
-            told.append(words.LAST.draw(self.rng, self._held()).format(b=clause) if last else self._then(clause))
-        return " ".join(told)
-
-    def _inline(self, order: str, clauses: list[str]) -> str:
-        text = order
-        for index, clause in enumerate(clauses):
-            last = index == len(clauses) - 1 and index > 0 and self.rng.random() < 0.6
-            wordings = words.INLINE_LAST if last else words.INLINE_THEN
-            text += wordings.draw(self.rng, self._held()).format(b=clause)
-        return words.POLITE.draw(self.rng, self._held()).format(a=text) if self.rng.random() < 0.45 else sentence(text)
-
-    def _tell_parallel(self, asked: list[str]) -> str:
-        style = self.rng.random()
-        if style < 0.15:
-            intro = words.PARALLEL_INTRO.draw(self.rng, self._held()).format(count=COUNTS[len(asked)])
-            return f"{intro[0].upper()}{intro[1:]} {self._numbered(asked)}"
-        orders = [command(text) for text in asked]
-        if len(asked) == 2 and all(orders) and style < 0.4:
-            return sentence(f"{orders[0]}, and independently of that {orders[1]}")
-        return " ".join([self._polite(asked[0]), *(self._also(text) for text in asked[1:])])
-
-    def _numbered(self, items: list[str]) -> str:
-        form = pick(self.rng, ("{i}. {t}", "{i}) {t}", "({i}) {t}"))
-        return " ".join(form.format(i=i, t=text) for i, text in enumerate(items, start=1))
-
-    def _polite(self, text: str) -> str:
-        order = command(text) if self.rng.random() < POLITE_SHARE else None
-        return words.POLITE.draw(self.rng, self._held()).format(a=order) if order else text
-
-    def _then(self, clause: str) -> str:
-        return words.THEN.draw(self.rng, self._held()).format(b=clause)
-
-    def _also(self, text: str) -> str:
-        wording = words.ALSO.draw(self.rng, self._held())
-        order = command(text) if ": {b}" in wording and self.rng.random() < 0.5 else None
-        return wording.format(b=sentence(order)[0].lower() + sentence(order)[1:] if order else text)
-
     def _noun(self, unit: str) -> str:
         return pick(self.rng, result_nouns()[unit])
 
@@ -318,3 +260,7 @@ class Composer:
 
     def _held(self) -> bool:
         return bool(self.rng.random() < self.held_out_share)
+
+
+def _asked(text: str) -> Asked:
+    return Asked(text, command(text))

@@ -24,6 +24,8 @@ JOINERS = (
 )  # fmt: skip
 T_INF_MS = 500
 CHARS_PER_TOKEN = 4.2
+MOST_WORLDS = 8
+"""Worlds in one batch, at most."""
 BUCKET_BATCHES = 8
 """A batch's rows are alike in length among this many times as many random ones."""
 
@@ -55,6 +57,8 @@ class Augmentation:
     right_tool_absent: float = 0.05
     drop_name: float = 0.12
     drop_desc: float = 0.12
+    describe_by_request: float = 0.15
+    """Of the tools whose description gives way to a request for them: other words for what the tool does."""
     drop_rows: float = 0.15
     drop_words: float = 0.25
     narrow_candidates: float = 0.5
@@ -62,7 +66,7 @@ class Augmentation:
     """Offer tools that no row uses as well: for measuring, not for training (see ``Source.answers``)."""
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole_registry=True)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole_registry=True)
 DROPPED_SHARE = 0.1
 """Of the words of a request that loses some."""
 ORDERED_LINKS = {"ultratool", "traject"}
@@ -166,13 +170,14 @@ class BatchSampler:
         pool = tuple(str(n) for n in self.rng.permutation(needed + drawn))
         index = {name: i for i, name in enumerate(pool)}
 
+        asked = {row.instruction for row in rows}
         absent = [self._lacks_tool(e) for e in examples]
         plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
         candidates = self._candidates(examples, plans, absent, index)
         return Batch(
             source=source.name,
             pool=pool,
-            texts=tuple(self._text(source, name) for name in pool),
+            texts=tuple(self._text(source, name, asked) for name in pool),
             rows=tuple(self._rows(source, name) for name in pool),
             examples=tuple(examples),
             plans=tuple(plans),
@@ -183,11 +188,21 @@ class BatchSampler:
 
     def _rows_of_like_length(self, source: Source) -> list[int]:
         """Random rows, neighbours in length among a larger draw: padding would cost a third of the time."""
-        drawn = self.rng.permutation(len(source.rows))[: BUCKET_BATCHES * self.batch_size]
-        by_length = sorted((int(i) for i in drawn), key=lambda i: len(source.rows[i].instruction))
+        near = self._neighbourhood(source)
+        drawn = self.rng.permutation(len(near))[: BUCKET_BATCHES * self.batch_size]
+        by_length = sorted((near[int(i)] for i in drawn), key=lambda i: len(source.rows[i].instruction))
         parts = np.array_split(np.array(by_length), -(-len(by_length) // self.batch_size))
         part = parts[int(self.rng.integers(len(parts)))]
         return self._within_budget(source, [int(i) for i in self.rng.permutation(part)])
+
+    def _neighbourhood(self, source: Source) -> tuple[int, ...]:
+        """All rows, or those of a few worlds: tools of one domain are the hard negatives of its requests."""
+        parts = source.neighbourhoods
+        if len(parts) == 1:
+            return parts[0]
+        count = int(self.rng.integers(2, MOST_WORLDS + 1))
+        chosen = self.rng.permutation(len(parts))[:count]
+        return tuple(index for part in chosen for index in parts[int(part)])
 
     def _within_budget(self, source: Source, indices: list[int]) -> list[int]:
         """As many of the rows as ``token_budget`` allows, padding counted; at least eight."""
@@ -268,13 +283,21 @@ class BatchSampler:
                     prefix[b, allowed[np.argsort(-score)[:limit]]] = True
         return prefix
 
-    def _text(self, source: Source, name: str) -> tuple[str, str]:
+    def _text(self, source: Source, name: str, asked: set[str]) -> tuple[str, str]:
         draw, desc = self.rng.random(), source.registry[name].desc
+        if self.rng.random() < self.augmentation.describe_by_request:
+            desc = self._other_request(source, name, asked) or desc
         if draw < self.augmentation.drop_name:
             return "", desc
         if draw > 1.0 - self.augmentation.drop_desc:
             return name, ""
         return name, desc
+
+    def _other_request(self, source: Source, name: str, asked: set[str]) -> str:
+        """A request for the tool that is none of this batch; empty when the draw finds none."""
+        texts = source.requests_of.get(name, ())
+        text = texts[int(self.rng.integers(len(texts)))] if texts else ""
+        return "" if text in asked else text
 
     def _rows(self, source: Source, name: str) -> NDArray[np.float32]:
         rows = source.profile_features(name)

@@ -1,8 +1,8 @@
 """Fits the few numbers that turn logits into decisions, on validation rows.
 
 Temperature by likelihood; gate and dependency thresholds by balanced accuracy; the abstain threshold as high as it may
-be while nearly every right first tool is still given. Tools count by the sources' weights in training. Sources whose
-requests all need a tool say nothing about the gate, and the others count alike, whatever their size.
+be while nearly every right first tool of every source is still given. Tools count by the sources' weights in training.
+Sources whose requests all need a tool say nothing about the gate, and the others count alike, whatever their size.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Float = NDArray[np.float64]
 ROWS_PER_SOURCE = 192
 KEPT_SHARE = 0.98
 """Of the right first tools; the rest is what it costs to say "no tool fits" when none does."""
+LEAST_ROWS = 50
+"""Right first tools that a source must have to bound the abstain threshold."""
 GATE_PRICE = 0.02
 """Balanced accuracy that each logit of the gate's threshold must earn: few validation rows need no tool, and bare short
 commands, which have the smallest logits of those that do, are rare among the others."""
@@ -35,7 +37,7 @@ def calibrate(trainer: Trainer) -> Calibration:
     temperature = fit_temperature(found.logits, found.targets)
     return Calibration(
         temperature=temperature,
-        min_confidence=cut_keeping(KEPT_SHARE, _right_confidences(found, temperature)),
+        min_confidence=lowest_cut_keeping(KEPT_SHARE, _right_confidences(found, temperature)),
         gate_threshold=best_common_threshold([_by_label(*pair) for pair in found.gates.values()], GATE_PRICE),
         depends_threshold=best_threshold(*_by_label(found.depends, found.depends_true)),
         twin_margin=float(2.0 * temperature),
@@ -48,6 +50,7 @@ class _Collected:
     def __init__(self) -> None:
         self.logits: list[Float] = []
         self.targets: list[int] = []
+        self.sources: list[str] = []  # of each first slot
         self.gates: dict[str, tuple[list[float], list[bool]]] = {}  # by source
         self.depends: list[float] = []
         self.depends_true: list[bool] = []
@@ -78,6 +81,7 @@ def _collect(trainer: Trainer) -> _Collected:
             for b in known:
                 collected.logits.append(decisions.tool_logits_BKN[b, 0].double().cpu().numpy())
                 collected.targets.append(int(targets.tool_BK1[b, 0]))
+                collected.sources.append(name)
     return collected
 
 
@@ -126,15 +130,21 @@ def cut_keeping(share: float, values: Float) -> float:
     return float(np.quantile(values, 1.0 - share, method="lower")) if len(values) else 0.0
 
 
-def _right_confidences(found: _Collected, temperature: float) -> Float:
-    """Probability of the likeliest tool, END competing, wherever it is the right one."""
-    confidences = []
-    for logits, target in zip(found.logits, found.targets, strict=True):
+def lowest_cut_keeping(share: float, groups: list[Float]) -> float:
+    """The highest cut that keeps ``share`` of every group of ``LEAST_ROWS`` values, or of all if none is so large."""
+    large = [values for values in groups if len(values) >= LEAST_ROWS]
+    return min(cut_keeping(share, values) for values in large or [np.concatenate([np.zeros(0), *groups])])
+
+
+def _right_confidences(found: _Collected, temperature: float) -> list[Float]:
+    """By source, the probability of the likeliest tool, END competing, wherever it is the right one."""
+    confidences: dict[str, list[float]] = {}
+    for logits, target, source in zip(found.logits, found.targets, found.sources, strict=True):
         scaled = logits / temperature
         probabilities = np.exp(scaled - scaled.max())
         if int(probabilities.argmax()) == target < len(probabilities) - 1:
-            confidences.append(probabilities[target] / probabilities.sum())
-    return np.array(confidences, dtype=np.float64)
+            confidences.setdefault(source, []).append(probabilities[target] / probabilities.sum())
+    return [np.array(values, dtype=np.float64) for values in confidences.values()]
 
 
 def _argmin(function: Callable[[float], float], grid: Float) -> float:

@@ -358,6 +358,8 @@ def build_optimizer(model: TOMASLLMModel, config: TrainConfig) -> torch.optim.Ad
         if not parameter.requires_grad:
             continue
         rate = config.learning_rate if name.startswith("backbone.") else config.head_learning_rate
+        if name.startswith("backbone.text.") and config.text_learning_rate is not None:
+            rate = config.text_learning_rate
         groups[rate, config.weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
     return torch.optim.AdamW(
         [

@@ -10,6 +10,7 @@ import numpy as np
 
 from tomas_router.datasets.instruction_generator import more_training_rows
 from tomas_router.datasets.rows import Row, load_rows
+from tomas_router.datasets.worlds import ROWS, load_worlds, world_registry, world_rows
 from tomas_router.features.tool_rows import Float, raw_features
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
@@ -17,6 +18,7 @@ from tomas_router.shipped import instructions_path, profiling_path, registry_pat
 
 OWN = "own"
 GATE_ONLY = "tool_needed"
+WORLDS = "worlds"
 MAX_STEPS = 8
 """Longer plans are left out of training batches, where every request is padded to the longest."""
 
@@ -35,11 +37,30 @@ class Source:
         """Tools that rows use or that could stand in for those (twins), in the registry's order.
 
         Training draws wrong candidates from these alone. A tool that is always wrong is learnt by heart as wrong, and
-        then never chosen when a request asks for it.
+        then never chosen when a request asks for it. Rows that teach nothing about tools (gate data) offer all.
         """
-        used = {step.tool for row in self.rows for step in row.steps}
+        used = {step.tool for row in self.rows for step in row.steps} or set(self.registry.names)
         groups = {self.registry[name].group for name in used} - {None, ""}
         return tuple(tool.name for tool in self.registry if tool.name in used or tool.group in groups)
+
+    @cached_property
+    def requests_of(self) -> dict[str, tuple[str, ...]]:
+        """By tool, what people say who want just that tool."""
+        found: dict[str, list[str]] = {}
+        for row in self.rows:
+            if len(row.steps) == 1:
+                found.setdefault(row.steps[0].tool, []).append(row.instruction)
+        return {tool: tuple(texts) for tool, texts in found.items()}
+
+    @cached_property
+    def neighbourhoods(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of rows whose tools are alike, and hard to tell apart: a world each, else all in one."""
+        if self.name != WORLDS:
+            return (tuple(range(len(self.rows))),)
+        indices: dict[str | None, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            indices.setdefault(row.domain, []).append(index)
+        return tuple(map(tuple, indices.values()))
 
     def profile_features(self, tool: str) -> Float:
         """(R, 6) in physical units; (0, 6) for a tool without rows."""
@@ -54,6 +75,12 @@ def load_own(split: str, generated_rows: int = 0) -> Source:
     if generated_rows and split == "train":
         rows += more_training_rows(registry, generated_rows)
     return Source(OWN, registry, load_profiling_matrix(profiling_path(), registry), tuple(rows))
+
+
+def load_world_source(split: str) -> Source:
+    """Generated requests over the written worlds of a split, with their tools as the registry."""
+    worlds = load_worlds(split)
+    return Source(WORLDS, world_registry(worlds), None, tuple(world_rows(worlds, ROWS[split], split)))
 
 
 def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
@@ -87,10 +114,14 @@ def _usable(row: Row, registry: ToolRegistry) -> bool:
 def load_sources(
     names: list[str], directories: tuple[str, ...], split: str, generated_rows: int = 0
 ) -> dict[str, Source]:
-    """Every named source, empty ones left out; without directories only the shipped data."""
+    """Every named source, empty ones left out; without directories only what the project wrote."""
     own = load_own(split, generated_rows)
-    names = [name for name in names if name == OWN or directories]
-    sources = {
-        name: own if name == OWN else load_directory_source(name, directories, split, own.registry) for name in names
-    }
+    sources: dict[str, Source] = {}
+    for name in names:
+        if name == OWN:
+            sources[name] = own
+        elif name == WORLDS:
+            sources[name] = load_world_source(split)
+        elif directories:
+            sources[name] = load_directory_source(name, directories, split, own.registry)
     return {name: source for name, source in sources.items() if source.rows}
