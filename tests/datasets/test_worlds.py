@@ -84,8 +84,8 @@ def test_shipped_worlds_are_sound_many_and_apart() -> None:
     assert [w.name for w in splits["val"]] == sorted(VAL_WORLDS)
     assert [w.name for w in splits["test"]] == sorted(TEST_WORLDS)
     registries = {split: world_registry(worlds) for split, worlds in splits.items()}
-    assert sum(len(r.names) for r in registries.values()) >= 400
-    assert sum(len(worlds) for worlds in splits.values()) >= 12
+    assert sum(len(r.names) for r in registries.values()) >= 900
+    assert sum(len(worlds) for worlds in splits.values()) >= 25
     for world in (w for worlds in splits.values() for w in worlds):
         assert len(world.plans) >= 15
         asked = [text for tool in world.tools.values() for text in (*tool.orders, *tool.asks)]

@@ -38,8 +38,8 @@ from tomas_router.errors import DataValidationError
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.text_file import read_lines
 
-VAL_WORLDS = ("events", "science")
-TEST_WORLDS = ("jobs_education", "logistics")
+VAL_WORLDS = ("events", "music")
+TEST_WORLDS = ("logistics", "sports")
 LEAST = {"order": 3, "ask": 4, "then": 2}
 STEP = re.compile(r"(.+?)\s*(?:\(([\d,\s]*)\))?")
 
