@@ -64,6 +64,13 @@ def test_batch_when_several_rows_are_bad_lists_all(tmp_path, capsys):
     assert all(f"requests.jsonl:{line}: " in message for line in (1, 2, 3))
 
 
+def test_batch_when_a_text_holds_a_line_separator_counts_lines_by_line_feeds(tmp_path, capsys):
+    source, out = tmp_path / "requests.jsonl", tmp_path / "plans.jsonl"
+    source.write_text('{"id": "a", "instruction": "x\u2028y"}\n{"instruction": "z"}\n', encoding="utf-8")
+    assert main(["plan", "--batch", str(source), "--out", str(out)]) == 2
+    assert "requests.jsonl:2: id " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_batch_when_the_file_is_empty_is_bad_input(content, tmp_path, capsys):
     source = tmp_path / "requests.jsonl"

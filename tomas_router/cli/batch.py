@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomas_router.cli.exit_codes import OK
+from tomas_router.cli.system import load_planner, load_system, registry_or_shipped
 
 if TYPE_CHECKING:
     from tomas_router.schema.registry import ToolRegistry
@@ -24,8 +25,6 @@ def plan_file(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
     from rich.progress import track
-
-    from tomas_router.cli.plan import load_planner, load_system, registry_or_shipped
 
     registry, profiling, timeline = load_system(args)
     requests = read_batch(args.batch, registry or registry_or_shipped(None))
@@ -51,11 +50,11 @@ def read_batch(path: Path, registry: ToolRegistry) -> list[PlanRequest]:
     """
     from tomas_router.schema.findings import FindingLog
     from tomas_router.schema.request import load_requests
+    from tomas_router.schema.text_file import read_lines
 
     requests = load_requests(path)
     log = FindingLog.of(path)
-    text = path.read_text(encoding="utf-8-sig")
-    lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [number for number, _ in read_lines(path, log)]
     for line, request in zip(lines, requests, strict=True):
         if not request.id:
             log.error("must be a non-empty string; it names the row of the output", line=line, field="id")

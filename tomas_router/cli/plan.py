@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomas_router.cli.exit_codes import INFEASIBLE, OK
+from tomas_router.cli.system import add_system_options, load_planner, load_system
 
 if TYPE_CHECKING:
-    from tomas_router.planner.planner import Planner
-    from tomas_router.runtime.timeline import SystemTimeline
     from tomas_router.schema.plan import ToolPlan
-    from tomas_router.schema.profiling import ProfilingTable
-    from tomas_router.schema.registry import ToolRegistry
     from tomas_router.schema.request import PlanRequest
 
 
@@ -40,16 +37,6 @@ def add_parser(subparsers: Any) -> None:
     p.set_defaults(run=run, parser=p)
 
 
-def add_system_options(p: argparse.ArgumentParser) -> None:
-    """The options that say which tools, which machine and which model."""
-    p.add_argument("--registry", type=Path, metavar="FILE", help="tools.json")
-    p.add_argument("--profiling", type=Path, metavar="FILE", help="profiling.csv")
-    p.add_argument("--timeline", type=Path, metavar="FILE", help="system_profiling.csv")
-    p.add_argument("--model", type=Path, metavar="DIR", help="an exported model (default: the packaged one)")
-    p.add_argument("--tail", choices=("strict", "hold"), help="what follows the timeline's last row")
-    p.add_argument("--horizon-ms", type=int, metavar="N", help="end of the timeline")
-
-
 def run(args: argparse.Namespace) -> int:
     """Plans; 0 when planned or no tool is needed, 3 when nothing fits."""
     if (args.text is None) == (args.batch is None):
@@ -66,45 +53,6 @@ def run(args: argparse.Namespace) -> int:
     plan = load_planner(args).plan(request, *system, explain=args.explain)
     _show(plan, args)
     return INFEASIBLE if plan.status == "infeasible" else OK
-
-
-def load_planner(args: argparse.Namespace) -> Planner:
-    """The planner with ``--model`` or the packaged model."""
-    from tomas_router.cli.cache_dir import cache_dir
-    from tomas_router.planner.planner import Planner
-
-    return Planner.load(args.model, cache_dir=cache_dir())
-
-
-def load_system(
-    args: argparse.Namespace,
-) -> tuple[ToolRegistry | None, ProfilingTable | None, SystemTimeline]:
-    """Registry and profile as named, None meaning the shipped ones, and the timeline, by default an idle machine.
-
-    A registry given without a profile is planned by predicted demand: the shipped profile belongs to the shipped tools.
-    """
-    from tomas_router.runtime.timeline import SystemTimeline
-    from tomas_router.schema.profiling import ProfilingTable
-
-    registry = None if args.registry is None else registry_or_shipped(args.registry)
-    profiling = (
-        None
-        if args.profiling is None
-        else ProfilingTable.from_csv(args.profiling, registry or registry_or_shipped(None))
-    )
-    if args.timeline is not None:
-        timeline = SystemTimeline.from_csv(args.timeline, tail=args.tail, horizon_ms=args.horizon_ms)
-    else:
-        timeline = SystemTimeline.default().with_tail(args.tail, args.horizon_ms)
-    return registry, profiling, timeline
-
-
-def registry_or_shipped(path: Path | None) -> ToolRegistry:
-    """The registry of ``path``, or the one that the package ships."""
-    from tomas_router import shipped
-    from tomas_router.schema.registry import ToolRegistry
-
-    return ToolRegistry.from_json(path or shipped.registry_path())
 
 
 def _show(plan: ToolPlan, args: argparse.Namespace) -> None:
