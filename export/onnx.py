@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from export.graphs import BackboneParts, graph_specs, max_positions
 from export.manifest import SMALL_TENSORS, TOKENIZER, graph_entry, write_manifest
+from export.origins import WeightOrigins
 from export.parity import ParityError, ParityReport, check_parity
 from export.quantize import quantise
 from export.qwen_layers import Qwen2Layers
@@ -73,7 +74,8 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
     backbone = model.backbone
     tokens = rows(backbone.embedding_table.weight)
     lm_head = tokens if backbone.config.tie_word_embeddings else rows(backbone.lm.lm_head.weight)
-    specs = graph_specs(model, _parts(checkpoint, reference, quantisation), tokens, lm_head)
+    parts = _parts(checkpoint, reference, quantisation)
+    specs, origins = graph_specs(model, parts, tokens, lm_head), WeightOrigins(checkpoint, parts)
     graphs: dict[str, GraphEntry] = {}
     with _progress() as progress, SharedWeights(out) as shared:
         bar = progress.add_task("exporting", total=len(specs) + 1, graph="token table")
@@ -81,7 +83,10 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
         progress.advance(bar)
         for name, spec in specs.items():
             progress.update(bar, graph=name)
-            graph = quantise(name, trace(spec), quantisation)
+            graph = trace(spec)
+            sources = origins.sources(graph)
+            graph = quantise(name, graph, quantisation)
+            origins.settle(name, graph, sources)
             graphs[name] = graph_entry(name, graph)
             shared.absorb(graph)
             onnx.save(graph, str(out / graphs[name].file))
@@ -89,6 +94,7 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
     for entry in graphs.values():
         onnx.checker.check_model(str(out / entry.file))
     _write_small_tensors(checkpoint, out)
+    origins.write(out)
     shutil.copyfile(checkpoint.tokenizer_path, out / TOKENIZER)
     write_manifest(checkpoint, reference.fingerprint, quantisation, graphs, table, out)
 

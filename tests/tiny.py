@@ -23,8 +23,11 @@ BACKBONE = BackboneConfig(source="random", sizes=SIZES, text_layers=1)
 TOKENIZER = model_dir() / "tokenizer.json"
 
 
-def model_config() -> ModelConfig:
-    return ModelConfig(name="tiny", backbone=BACKBONE, tool=ToolConfig(d_resource=8))
+TIED = BackboneConfig(source="random", sizes=SIZES | {"tie_word_embeddings": True}, text_layers=1)
+
+
+def model_config(backbone: BackboneConfig = BACKBONE) -> ModelConfig:
+    return ModelConfig(name="tiny", backbone=backbone, tool=ToolConfig(d_resource=8))
 
 
 def run_config(**train: object) -> RunConfig:
@@ -32,7 +35,7 @@ def run_config(**train: object) -> RunConfig:
     return RunConfig(model=model_config(), train=TrainConfig.model_validate(settings))
 
 
-def save_tiny_checkpoint(directory: Path) -> Checkpoint:
+def save_tiny_checkpoint(directory: Path, backbone: BackboneConfig = BACKBONE) -> Checkpoint:
     import torch
 
     from tomas_router.model.tomas_model import TOMASLLMModel
@@ -40,6 +43,6 @@ def save_tiny_checkpoint(directory: Path) -> Checkpoint:
     from tomas_router.training.loop import fit_statistics
 
     torch.manual_seed(0)
-    model = TOMASLLMModel.from_config(model_config())
+    model = TOMASLLMModel.from_config(model_config(backbone))
     save_checkpoint(directory, model, fit_statistics(run_config()), TOKENIZER, [])
     return load_checkpoint(directory)

@@ -189,3 +189,41 @@ def test_tool_encoder_when_tools_are_batched_or_alone_gives_the_same_vectors(exp
     together = engine.encode_tools(engine.prepare_tools(tools, None))
     alone = engine.encode_tools(engine.prepare_tools(tools[:1], None))
     np.testing.assert_allclose(together.take(np.array([0])).key_ND, alone.key_ND, atol=1e-4)
+
+
+@pytest.mark.parametrize("level", ["none", "int8", "int4"])
+def test_load_artifacts_when_read_back_computes_what_the_artifacts_compute(level: Any, tmp_path: Path) -> None:
+    import torch
+
+    from tomas_router.training.artifacts import load_artifacts
+
+    original = tiny.save_tiny_checkpoint(tmp_path / "checkpoint", tiny.TIED)
+    export(original, tmp_path / level, level)
+    restored = load_artifacts(tmp_path / level)
+    check_parity(TorchEngine(restored), OnnxEngine.load(tmp_path / level), level)
+    assert restored.statistics == original.statistics
+    assert restored.config == original.config
+    if level == "none":
+        weights = restored.model.state_dict()
+        for name, tensor in original.model.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_load_artifacts_when_the_lm_head_is_apart_says_so(exported: Path) -> None:
+    from tomas_router.training.artifacts import load_artifacts
+
+    with pytest.raises(UntrainedModelError, match="LM head of its own"):
+        load_artifacts(exported)
+
+
+def test_load_start_when_the_export_is_older_says_what_is_missing(exported: Path, tmp_path: Path) -> None:
+    from tomas_router.training.artifacts import PARAMETERS, load_start
+
+    old = tmp_path / "old"
+    shutil.copytree(exported, old)
+    (old / PARAMETERS).unlink()
+    manifest = json.loads((old / "manifest.json").read_text())
+    del manifest["files"][PARAMETERS]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UntrainedModelError, match=r"holds no parameters\.json"):
+        load_start(old)

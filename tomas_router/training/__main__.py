@@ -9,8 +9,9 @@ import torch
 
 from tomas_router.config import RunConfig, TrainConfig, load_config
 from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.training.artifacts import load_start
 from tomas_router.training.calibrate import calibrate
-from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint
+from tomas_router.training.checkpoint import save_checkpoint
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.tokenizer_source import tokenizer_for
 
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="tomas train", description=__doc__)
     p.add_argument("--config", type=Path, required=True, help="a YAML file of configs/")
     p.add_argument("--out", type=Path, default=Path("runs/latest"), help="run directory; an existing run resumes")
-    p.add_argument("--init", type=Path, help="start from this checkpoint's weights instead of the bare backbone")
+    p.add_argument("--init", type=Path, help="start from this checkpoint or exported model, not from the bare backbone")
     p.add_argument("--data-dir", action="append", default=[], help="folder with NAME.jsonl and NAME.tools.json")
     p.add_argument("--steps", type=int, help="overrides train.steps")
     p.add_argument("--batch-size", type=int, help="overrides train.batch_size")
@@ -53,7 +54,7 @@ def configure(args: argparse.Namespace) -> RunConfig:
 def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
     """A trainer at the start of the run, from a backbone or from ``--init``."""
     if args.init:
-        start = load_checkpoint(args.init, args.device)
+        start = load_start(args.init, args.device)
         return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, args.device)
     model = TOMASLLMModel.from_config(config.model).to(args.device)
     tokenizer = tokenizer_for(config.model.backbone, args.out)

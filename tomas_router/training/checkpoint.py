@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,7 @@ def save_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.contiguous() for k, v in model.state_dict().items() if k != "backbone.lm.lm_head.weight"}
     save_file(tensors, directory / "model.safetensors")
-    data = {
-        "model": model.config.model_dump(mode="json"),
-        "backbone": model.backbone.config.to_dict(),
-        "tool_names": tool_names,
-        "tied": bool(model.backbone.config.tie_word_embeddings),
-    }
+    data = describe_model(model, tool_names)
     if not data["tied"]:
         save_file(
             {"backbone.lm.lm_head.weight": model.backbone.lm.lm_head.weight.detach().contiguous()},
@@ -83,6 +79,28 @@ def save_checkpoint(
     (directory / "statistics.json").write_text(json.dumps(statistics.to_json(), indent=1))
     if tokenizer_path.resolve() != (directory / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer_path, directory / "tokenizer.json")
+
+
+def describe_model(model: TOMASLLMModel, tool_names: Sequence[str]) -> dict[str, Any]:
+    """What ``build_model`` needs, in plain JSON types but for a few values of the backbone's configuration."""
+    return {
+        "model": model.config.model_dump(mode="json"),
+        "backbone": model.backbone.config.to_dict(),
+        "tool_names": list(tool_names),
+        "tied": bool(model.backbone.config.tie_word_embeddings),
+    }
+
+
+def build_model(description: dict[str, Any], device: str = "cpu") -> tuple[ModelConfig, TOMASLLMModel]:
+    """The network of a description, its weights not yet loaded."""
+    config = ModelConfig.model_validate(description["model"])
+    upper = description["backbone"]  # text layers are apart from it (see QwenBackbone)
+    layers = upper["num_hidden_layers"] + config.backbone.text_layers
+    backbone_config = Qwen2Config(**upper | {"num_hidden_layers": layers, "layer_types": None})
+    backbone_config._attn_implementation = config.backbone.attn_implementation
+    with torch.device(device):
+        backbone = QwenBackbone(Qwen2ForCausalLM(backbone_config), config.backbone.text_layers)
+        return config, TOMASLLMModel(config, backbone, description["tool_names"])
 
 
 def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
@@ -99,14 +117,7 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
             "train them with: tomas train --config configs/embedded.yaml --out DIR"
         )
     data = yaml.safe_load((directory / "config.yaml").read_text())
-    config = ModelConfig.model_validate(data["model"])
-    upper = data["backbone"]  # text layers are apart from it (see QwenBackbone)
-    layers = upper["num_hidden_layers"] + config.backbone.text_layers
-    backbone_config = Qwen2Config(**upper | {"num_hidden_layers": layers, "layer_types": None})
-    backbone_config._attn_implementation = config.backbone.attn_implementation
-    with torch.device(device):
-        backbone = QwenBackbone(Qwen2ForCausalLM(backbone_config), config.backbone.text_layers)
-        model = TOMASLLMModel(config, backbone, data["tool_names"])
+    config, model = build_model(data, device)
     state = load_file(weights, device=device)
     if not data["tied"]:
         state |= load_file(directory / "lm_head.safetensors", device=device)
