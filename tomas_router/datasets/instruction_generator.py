@@ -17,7 +17,7 @@ from tomas_router.datasets.explanations import explain
 from tomas_router.datasets.no_tool import NoToolRequests
 from tomas_router.datasets.phrasings import ToolPhrases, load_bank
 from tomas_router.datasets.rows import Row
-from tomas_router.datasets.wording import dress
+from tomas_router.datasets.wording import PURPOSE_SHARE, dress
 from tomas_router.schema.registry import ToolRegistry
 
 SIZES = {"train": 2600, "val": 300, "test": 400}
@@ -30,17 +30,20 @@ MAX_CHARACTERS = 700
 
 
 def generate(registry: ToolRegistry, seed: int = 7) -> dict[str, list[Row]]:
-    """Rows by split; no instruction occurs twice."""
+    """Rows by split; no instruction occurs twice.
+
+    Test rows are drawn first: however the training wording grows, they stay what they are.
+    """
     bank = load_bank()
     check_coverage(registry, bank)
     told: set[str] = set()
     splits: dict[str, list[Row]] = {}
-    for number, (split, size) in enumerate(SIZES.items()):
+    for number, (split, size) in reversed([*enumerate(SIZES.items())]):
         rng = np.random.default_rng([seed, number])
         units = [unit for unit in bank.values() if split != "train" or not unit.unseen]
         composer = Composer(registry, units, rng, HELD_OUT_SHARE[split])
         splits[split] = _split(split, size, registry, composer, told)
-    return splits
+    return {split: splits[split] for split in SIZES}
 
 
 def more_training_rows(registry: ToolRegistry, count: int, seed: int = 1007) -> list[Row]:
@@ -82,7 +85,7 @@ def _split(split: str, size: int, registry: ToolRegistry, composer: Composer, to
     while len(rows) < size:
         kind = str(rng.choice(list(MIX), p=list(MIX.values())))
         made = first.pop()() if first else makers[kind]()
-        text = dress(made.text, rng, bool(rng.random() < held_out))
+        text = dress(made.text, rng, bool(rng.random() < held_out), PURPOSE_SHARE if split == "train" else 0.0)
         if normalised(text) in told or len(text) > MAX_CHARACTERS:
             continue
         told.add(normalised(text))

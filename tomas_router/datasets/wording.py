@@ -12,6 +12,10 @@ from tomas_router.datasets import connectives as words
 
 IT = re.compile(r"\bit\b")
 TYPO_SHARE = 0.04
+PURPOSE_SHARE = 0.16
+"""Of training requests."""
+CLAUSES = ("So ", "Because ", "In order ", "To ", "For ")
+"""A purpose that begins so can go on a sentence."""
 
 
 def sentence(text: str) -> str:
@@ -48,18 +52,30 @@ def name_result(clause: str, noun: str) -> str:
     return IT.sub(noun, clause, count=1)
 
 
-def dress(text: str, rng: np.random.Generator, held_out: bool) -> str:
-    """Greetings, context that does not matter, and now and then a typo or all small letters."""
+def dress(text: str, rng: np.random.Generator, held_out: bool, purpose_share: float = 0.0) -> str:
+    """Greetings, context that does not matter, and now and then a typo or all small letters.
+
+    ``purpose_share`` of the requests say what the result is for, which sounds like work and is none.
+    """
+    if purpose_share and rng.random() < purpose_share:
+        text = with_purpose(text, words.PURPOSE.draw(rng, False), bool(rng.random() < 0.5))
     if rng.random() < 0.16:
-        text = words.CONTEXT.draw(rng, held_out) + text
+        text = f"{words.CONTEXT.draw(rng, held_out)} {text}"
     if rng.random() < 0.12:
-        opener = words.OPENERS.draw(rng, held_out)
+        opener = f"{words.OPENERS.draw(rng, held_out)} "
         text = opener + (text[0].lower() + text[1:] if opener.endswith(", ") and not text.startswith("I") else text)
     if rng.random() < 0.12:
-        text += words.CLOSERS.draw(rng, held_out)
+        text += f" {words.CLOSERS.draw(rng, held_out)}"
     if rng.random() < TYPO_SHARE:
         text = typo(text, rng)
     return text[0].upper() + text[1:] if rng.random() < 0.93 else text.lower()
+
+
+def with_purpose(text: str, purpose: str, joined: bool) -> str:
+    """The request and what it is for, in one sentence where that is possible and ``joined`` asks for it."""
+    if joined and text.endswith(".") and purpose.startswith(CLAUSES):
+        return f"{text[:-1]} {purpose[0].lower()}{purpose[1:]}"
+    return f"{text} {purpose}"
 
 
 def typo(text: str, rng: np.random.Generator) -> str:
