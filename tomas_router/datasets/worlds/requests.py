@@ -11,7 +11,7 @@ from tomas_router.datasets.composer import Composed
 from tomas_router.datasets.pick import pick
 from tomas_router.datasets.rows import Row, Step
 from tomas_router.datasets.telling import Asked, Teller
-from tomas_router.datasets.wording import dress, sentence
+from tomas_router.datasets.wording import PURPOSE_SHARE, dress, sentence
 from tomas_router.datasets.worlds.world import World, WorldTool
 from tomas_router.schema.registry import ToolRegistry, ToolSpec
 
@@ -51,7 +51,8 @@ def world_rows(worlds: Sequence[World], count: int, split: str, seed: int = 11) 
         for _ in range(MAX_DRAWS):
             world = worlds[int(rng.integers(len(worlds)))]
             made = makers[str(rng.choice(list(MIX), p=list(MIX.values())))](world)
-            text = dress(made.text, rng, bool(rng.random() < HELD_OUT_SHARE[split]))
+            purposes = PURPOSE_SHARE if split == "train" else 0.0
+            text = dress(made.text, rng, bool(rng.random() < HELD_OUT_SHARE[split]), purposes)
             if text not in told:
                 told.add(text)
                 rows.append(_row(f"{split}-{len(rows):05d}", text, made, split, world))
