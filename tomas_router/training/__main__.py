@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from tomas_router.config import RunConfig, TrainConfig, load_config
 from tomas_router.model.tomas_model import TOMASLLMModel
-from tomas_router.training.artifacts import load_start
+from tomas_router.training.adapt import adapt, show
+from tomas_router.training.artifacts import load_start, trained_on_of
 from tomas_router.training.calibrate import calibrate
-from tomas_router.training.checkpoint import save_checkpoint
+from tomas_router.training.checkpoint import save_checkpoint, write_trained_on
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.tokenizer_source import tokenizer_for
 
@@ -19,7 +22,9 @@ from tomas_router.training.tokenizer_source import tokenizer_for
 def parser() -> argparse.ArgumentParser:
     """Arguments of the command."""
     p = argparse.ArgumentParser(prog="tomas train", description=__doc__)
-    p.add_argument("--config", type=Path, required=True, help="a YAML file of configs/")
+    p.add_argument("--config", type=Path, help="a YAML file of configs/")
+    p.add_argument("--my-tools", type=Path, help="adapt the packaged model, or that of --init, to this registry")
+    p.add_argument("--requests", type=Path, help="with --my-tools: rows to learn from, one JSON object a line")
     p.add_argument("--out", type=Path, default=Path("runs/latest"), help="run directory; an existing run resumes")
     p.add_argument("--init", type=Path, help="start from this checkpoint or exported model, not from the bare backbone")
     p.add_argument("--data-dir", action="append", default=[], help="folder with NAME.jsonl and NAME.tools.json")
@@ -65,9 +70,27 @@ def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
     return trainer
 
 
+def adapt_to(args: argparse.Namespace) -> int:
+    """Adapts a model to the user's tools and shows what that changed."""
+    # By name, because the evaluation is a layer above.
+    measure = import_module("tomas_router.evaluation.held_out").measure
+    chosen = {"steps": args.steps, "batch_size": args.batch_size, "seed": args.seed}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    adapted = adapt(args.my_tools, args.requests, args.out, measure, start=args.init, device=args.device, **options)
+    show(adapted, Console())
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Trains, calibrates on validation rows and writes ``OUT/final``."""
-    args = parser().parse_args(argv)
+    parsed = parser()
+    args = parsed.parse_args(argv)
+    if args.my_tools or args.requests:
+        if not (args.my_tools and args.requests):
+            parsed.error("--my-tools and --requests belong together")
+        return adapt_to(args)
+    if not args.config:
+        parsed.error("--config is needed, or --my-tools with --requests")
     config = configure(args)
     assert config.train is not None
     torch.manual_seed(config.train.seed)
@@ -79,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     calibration = calibrate(trainer)
     statistics = with_calibration(trainer.statistics, calibration)
     save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
+    write_trained_on(args.out / "final", trainer.sampler.names, trained_on_of(args.init) if args.init else ())
     print(f"wrote {args.out / 'final'}; calibration {calibration}")
     return 0
 

@@ -20,7 +20,7 @@ from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema.manifest import MANIFEST, ArrayEntry, Manifest, read_manifest
-from tomas_router.training.checkpoint import Checkpoint, Statistics, build_model, load_checkpoint
+from tomas_router.training.checkpoint import Checkpoint, Statistics, build_model, load_checkpoint, read_trained_on
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -90,6 +90,13 @@ def load_start(directory: str | Path, device: str = "cpu") -> Checkpoint:
     return (load_artifacts if (Path(directory) / MANIFEST).exists() else load_checkpoint)(directory, device)
 
 
+def trained_on_of(directory: str | Path) -> tuple[str, ...] | None:
+    """Which sources a checkpoint or an exported model met in training; None where nobody noted it."""
+    if (Path(directory) / MANIFEST).exists():
+        return read_manifest(directory).trained_on
+    return read_trained_on(Path(directory))
+
+
 def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     """The checkpoint that an export came from, as exactly as the artifacts hold it.
 
@@ -127,9 +134,8 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     model.load_state_dict(tensors, strict=False)
     model.backbone.lm.tie_weights()
     tokenizer_path = directory / manifest.tokenizer
-    return Checkpoint(
-        model.eval(), config, _statistics(manifest), TextTokenizer.load(tokenizer_path), tokenizer_path
-    )  # fmt: skip
+    tokenizer = TextTokenizer.load(tokenizer_path)
+    return Checkpoint(model.eval(), config, _statistics(manifest), tokenizer, tokenizer_path, manifest.trained_on)
 
 
 def _token_table(directory: Path, manifest: Manifest) -> np.ndarray:

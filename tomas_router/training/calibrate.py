@@ -1,7 +1,8 @@
 """Fits the few numbers that turn logits into decisions, on validation rows.
 
-Temperature by likelihood; gate and dependency thresholds by balanced accuracy; the abstain threshold as high as it may
-be while nearly every right first tool of every source is still given. Tools count by the sources' weights in training.
+Temperature by likelihood, tools counting by the sources' weights in training; gate and dependency thresholds by
+balanced accuracy; the abstain threshold as high as it may be while nearly every right first tool of every source is
+still given, whatever its weight: confidence is low where tools were never trained on, and there it refuses first.
 Sources whose requests all need a tool say nothing about the gate, and the others count alike, whatever their size.
 """
 
@@ -21,8 +22,9 @@ from tomas_router.training.sources import GATE_ONLY, load_sources
 Float = NDArray[np.float64]
 ROWS_PER_SOURCE = 192
 KEPT_SHARE = 0.98
-"""Of the right first tools; the rest is what it costs to say "no tool fits" when none does."""
-LEAST_ROWS = 50
+"""Of the right first tools; the rest is what it costs to say "no tool fits" when none does. It buys little: nearly all
+that is refused for want of a tool is refused by END (docs/experiments.md, section 6)."""
+LEAST_ROWS = 40
 """Right first tools that a source must have to bound the abstain threshold."""
 GATE_PRICE = 0.02
 """Balanced accuracy that each logit of the gate's threshold must earn: few validation rows need no tool, and bare short
@@ -34,7 +36,7 @@ def calibrate(trainer: Trainer) -> Calibration:
     """Runs the validation rows of every source."""
     trainer.model.eval()
     found = _collect(trainer)
-    temperature = fit_temperature(found.logits, found.targets)
+    temperature = fit_temperature(*found.weighted())
     return Calibration(
         temperature=temperature,
         min_confidence=lowest_cut_keeping(KEPT_SHARE, _right_confidences(found, temperature)),
@@ -51,9 +53,15 @@ class _Collected:
         self.logits: list[Float] = []
         self.targets: list[int] = []
         self.sources: list[str] = []  # of each first slot
+        self.counts: list[bool] = []  # whether a first slot lies within its source's weight
         self.gates: dict[str, tuple[list[float], list[bool]]] = {}  # by source
         self.depends: list[float] = []
         self.depends_true: list[bool] = []
+
+    def weighted(self) -> tuple[list[Float], list[int]]:
+        """First slots in the proportion of the sources' weights."""
+        chosen = [i for i, counts in enumerate(self.counts) if counts]
+        return [self.logits[i] for i in chosen], [self.targets[i] for i in chosen]
 
 
 def _collect(trainer: Trainer) -> _Collected:
@@ -77,11 +85,12 @@ def _collect(trainer: Trainer) -> _Collected:
             collected.depends_true += (targets.depends_BKK[pairs] > 0.5).tolist()
             if name == GATE_ONLY:
                 continue  # it has no tools of its own
-            known = (targets.tool_BK1[:, 0] >= 0).nonzero()[:, 0].tolist()[: max(0, room - start)]
-            for b in known:
+            known = (targets.tool_BK1[:, 0] >= 0).nonzero()[:, 0].tolist()
+            for place, b in enumerate(known):
                 collected.logits.append(decisions.tool_logits_BKN[b, 0].double().cpu().numpy())
                 collected.targets.append(int(targets.tool_BK1[b, 0]))
                 collected.sources.append(name)
+                collected.counts.append(start + place < room)
     return collected
 
 

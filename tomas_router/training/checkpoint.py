@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from tomas_router.features.tool_rows import RowScaler
 from tomas_router.model.backbone import QwenBackbone
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
+
+TRAINED_ON = "trained_on.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Checkpoint:
     statistics: Statistics
     tokenizer: TextTokenizer
     tokenizer_path: Path
+    trained_on: tuple[str, ...] | None = None
+    """Names of the sources whose tools training showed, those of earlier runs included; None where nobody noted it."""
 
 
 def save_checkpoint(
@@ -129,4 +133,23 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
     model.backbone.lm.tie_weights()
     statistics = Statistics.from_json(json.loads((directory / "statistics.json").read_text()))
     tokenizer_path = directory / "tokenizer.json"
-    return Checkpoint(model.eval(), config, statistics, TextTokenizer.load(tokenizer_path), tokenizer_path)
+    tokenizer = TextTokenizer.load(tokenizer_path)
+    return Checkpoint(model.eval(), config, statistics, tokenizer, tokenizer_path, read_trained_on(directory))
+
+
+def write_trained_on(directory: Path, names: Iterable[str], before: tuple[str, ...] | None = ()) -> None:
+    """Notes which sources a model has met.
+
+    Args:
+        directory: The checkpoint.
+        names: Sources of this run.
+        before: Those of the model that the run began with; () for none. None, not known, leaves all unknown.
+    """
+    if before is not None:
+        (directory / TRAINED_ON).write_text(json.dumps(sorted({*names, *before})) + "\n", encoding="utf-8")
+
+
+def read_trained_on(directory: Path) -> tuple[str, ...] | None:
+    """What ``write_trained_on`` noted; None where nothing was."""
+    path = directory / TRAINED_ON
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tomas_router.datasets.rows import Row, load_rows
+from tomas_router.errors import DataValidationError
+from tomas_router.schema.registry import load_tool_registry
+from tomas_router.training.adapt import adapt, checked_rows, with_splits
+from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
+
+_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+assert _spec is not None
+assert _spec.loader is not None
+tiny = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tiny)
+
+TOOLS = [{"name": "water_plants", "desc": "Waters the plants."}, {"name": "feed_cat", "desc": "Feeds the cat."}]
+
+
+def _write(folder: Path, tools: list[str]) -> tuple[Path, Path]:
+    registry, requests = folder / "tools.json", folder / "requests.jsonl"
+    registry.write_text(json.dumps(TOOLS))
+    lines = [json.dumps({"instruction": f"Do job {i}.", "steps": [{"tool": tool}]}) for i, tool in enumerate(tools)]
+    requests.write_text("\n".join(lines) + "\n")
+    return registry, requests
+
+
+def test_checked_rows_when_tools_are_unknown_lists_every_one(tmp_path: Path) -> None:
+    registry, requests = _write(tmp_path, ["feed_cat"] * 10 + ["walk_dog", "wash_car"])
+    with pytest.raises(DataValidationError) as caught:
+        checked_rows(requests, load_tool_registry(registry))
+    assert "requests.jsonl" in str(caught.value)
+    assert "walk_dog" in str(caught.value)
+    assert "wash_car" in str(caught.value)
+
+
+def test_checked_rows_when_too_few_says_how_many_are_needed(tmp_path: Path) -> None:
+    registry, requests = _write(tmp_path, ["feed_cat"] * 3)
+    with pytest.raises(DataValidationError, match="at least 10 requests, got 3"):
+        checked_rows(requests, load_tool_registry(registry))
+
+
+def test_with_splits_when_none_is_given_holds_out_a_fifth_and_keeps_given_ones() -> None:
+    rows = [Row(str(i), f"job {i}", ()) for i in range(50)]
+    assert sum(row.split == "val" for row in with_splits(rows, 7)) == 10
+    given = [*rows[:3], Row("x", "job", (), split="test")]
+    assert [row.split for row in with_splits(given, 7)] == ["train", "train", "train", "val"]
+
+
+def test_adapt_when_run_trains_on_the_requests_and_measures_both_ends(tmp_path: Path) -> None:
+    registry, requests = _write(tmp_path, ["feed_cat", "water_plants"] * 10)
+    tiny.save_tiny_checkpoint(tmp_path / "start")
+    asked: list[tuple[str, int]] = []
+
+    def measure(checkpoint: Checkpoint, data: Path) -> dict[str, float]:
+        weight = float(checkpoint.model.classifier.slot_query.weight.detach().abs().sum())
+        asked.append((f"{weight:.6f}", sum(row.split == "val" for row in load_rows(data))))
+        return {"node F1": 0.5}
+
+    adapted = adapt(registry, requests, tmp_path / "run", measure, start=tmp_path / "start", steps=3, batch_size=8)
+    assert adapted.held_out == 4
+    assert [count for _, count in asked] == [4, 4]
+    assert asked[0][0] != asked[1][0]  # the weights moved in between
+    before, after = load_checkpoint(tmp_path / "start").model, load_checkpoint(adapted.checkpoint).model
+    moved = {k for k, v in after.state_dict().items() if not v.equal(before.state_dict()[k])}
+    assert any(name.startswith("classifier.") for name in moved)
+    assert not any(name.startswith("backbone.text.") for name in moved)
