@@ -234,6 +234,12 @@ class SystemTimeline:
             epoch_ms=self.epoch_ms,
         )
 
+    def with_epoch(self, epoch_ms: int) -> SystemTimeline:
+        """The same curve with time 0 at ``epoch_ms``, Unix time in ms."""
+        return SystemTimeline(
+            self.times_ms, self.capacity, horizon_ms=self.horizon_ms, tail=self.tail, epoch_ms=epoch_ms
+        )
+
     def save_csv(self, path: str | Path) -> None:
         """Writes what ``from_csv`` reads, to the last digit; horizon, tail and epoch are not part of the format."""
         rows = zip(self.times_ms.tolist(), self.capacity.tolist(), strict=True)
