@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.planner.independent_checker import Run, violations
 from tomas_router.errors import InfeasibleError
 from tomas_router.planner import Allocation, ResourceOption, StepDemand, allocate_plan
-from tomas_router.planner.allocator import GREEDY
+from tomas_router.planner.allocator import GREEDY, OPTIMISTIC_ATTEMPTS
 from tomas_router.planner.plan_search import SearchLimits
-from tomas_router.runtime.ledger import InMemoryLedger, LedgerConflictError, LedgerSnapshot
+from tomas_router.runtime.ledger import InMemoryLedger, LedgerSnapshot
 from tomas_router.runtime.timeline import SystemTimeline
 
 pytestmark = pytest.mark.m3
@@ -121,13 +121,19 @@ def test_plan_is_made_again_when_another_plan_was_booked_in_between() -> None:
     assert allocate_plan(steps, timeline, ledger=ledger)[0].start_ms == 1000
 
 
-def test_ledger_that_never_rests_raises_a_conflict() -> None:
+def test_plan_when_overtaken_every_time_is_made_while_others_wait() -> None:
     class Restless(InMemoryLedger):
+        attempts = 0
+
         def snapshot(self) -> LedgerSnapshot:
+            self.attempts += 1
             return LedgerSnapshot(-1, ())
 
-    with pytest.raises(LedgerConflictError, match="changed during each of"):
-        allocate_plan([StepDemand([cpu_job(2, 1000)])], curve((0, *FULL)), ledger=Restless())
+    ledger = Restless()
+    one, two = (allocate_plan([StepDemand([cpu_job(8, 1000)])], curve((0, *FULL)), ledger=ledger) for _ in range(2))
+    assert (one[0].start_ms, two[0].start_ms) == (0, 1000)
+    assert ledger.attempts == 2 * OPTIMISTIC_ATTEMPTS
+    assert one[0].booking_id == ledger.bookings()[0].booking_id
 
 
 def test_threads_sharing_a_ledger_never_overcommit() -> None:

@@ -291,3 +291,11 @@ def test_engine_without_trained_heads_is_refused() -> None:
     engine.trained = False  # type: ignore[attr-defined]
     with pytest.raises(UntrainedModelError, match="no trained heads"):
         Planner(engine)
+
+
+def test_plan_with_proposals_runs_the_network_once_and_says_what_plan_and_propose_say() -> None:
+    asked = planner()
+    plan, raw = asked.plan_with_proposals("do it", REGISTRY, PROFILING, curve(*IDLE))
+    assert len(asked.engine.windows) == 1
+    assert raw == asked.propose("do it", REGISTRY, PROFILING, curve(*IDLE))
+    assert plan.steps == asked.plan("do it", REGISTRY, PROFILING, curve(*IDLE)).steps

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tomas_router.planner.allocator import Allocation, StepDemand, allocate, allocate_plan
     from tomas_router.planner.demand import NoProfileError, ResourceOption
+    from tomas_router.planner.in_turn import allocate_in_turn
     from tomas_router.planner.planner import Planner
 
 _HOME_OF = {
@@ -20,6 +21,7 @@ _HOME_OF = {
     "ResourceOption": "tomas_router.planner.demand",
     "StepDemand": "tomas_router.planner.allocator",
     "allocate": "tomas_router.planner.allocator",
+    "allocate_in_turn": "tomas_router.planner.in_turn",
     "allocate_plan": "tomas_router.planner.allocator",
 }
 
@@ -30,6 +32,7 @@ __all__ = [
     "ResourceOption",
     "StepDemand",
     "allocate",
+    "allocate_in_turn",
     "allocate_plan",
 ]
 

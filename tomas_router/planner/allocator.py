@@ -5,7 +5,8 @@ whole resource units (``runtime.residual``), intervals are right-open and equali
 and the plan never over-commits the given curve. What does not fit raises ``InfeasibleError``; nothing is clamped.
 
 With a ledger the answer is booked, all steps or none: the curve is read together with the ledger's version, and when
-another plan was booked in the meantime the booking is refused and the allocation is made again.
+another plan was booked in the meantime the booking is refused and the allocation is made again, in the end while the
+others wait. Timelines with different epochs may share a ledger, because bookings are in epoch time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,23 @@ from tomas_router.planner.plan_search import SearchLimits, SearchResult, search
 from tomas_router.planner.schedule import Stuck
 from tomas_router.planner.shortage import explain_shortage
 from tomas_router.planner.sweep import best_option, earliest_starts
-from tomas_router.runtime.ledger import Ledger, LedgerConflictError, Reservation
+from tomas_router.runtime.ledger import (
+    NO_TERMS,
+    BookingTerms,
+    Decision,
+    EpochMissingError,
+    Ledger,
+    LedgerConflictError,
+    LedgerSnapshot,
+    QuotaExceededError,
+    Reservation,
+)
 from tomas_router.runtime.residual import FOREVER_MS, ResidualCapacity
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.schema.profiling import ResourceConfig
 
-MAX_BOOKING_ATTEMPTS = 100
+OPTIMISTIC_ATTEMPTS = 3
+"""A plan that takes longer to make than others take to book would be overtaken for ever."""
 DEFAULT_LIMITS = SearchLimits()
 GREEDY = SearchLimits(budget_ms=0.0)
 """Plain list scheduling: fastest, and the same answer on every machine."""
@@ -62,6 +74,7 @@ def allocate(
     ledger: Ledger | None = None,
     *,
     deadline_ms: int | None = None,
+    terms: BookingTerms = NO_TERMS,
 ) -> Allocation:
     """The option and start that complete first.
 
@@ -71,13 +84,17 @@ def allocate(
         release_ms: earliest start.
         ledger: reservations of other plans are respected and the answer is booked.
         deadline_ms: the run must end by then.
+        terms: for whom the answer is booked, and its lease.
 
     Raises:
         InfeasibleError: no option fits; ``reason`` and ``shortfalls`` say what is missing, when, and what would help.
         NoProfileError: ``options`` is empty.
+        QuotaExceededError: the machine has room, but not within the tenant's quota.
+        NotYourTurnError: others wait for the machine and go first (``planner.in_turn``).
+        EpochMissingError: the ledger is in epoch time and the timeline has no epoch.
         ValueError: an option is negative, not finite or takes no time.
     """
-    return allocate_plan((StepDemand(options),), timeline, release_ms, ledger, deadline_ms=deadline_ms)[0]
+    return allocate_plan((StepDemand(options),), timeline, release_ms, ledger, deadline_ms=deadline_ms, terms=terms)[0]
 
 
 def allocate_plan(
@@ -88,6 +105,7 @@ def allocate_plan(
     *,
     deadline_ms: int | None = None,
     limits: SearchLimits = DEFAULT_LIMITS,
+    terms: BookingTerms = NO_TERMS,
 ) -> tuple[Allocation, ...]:
     """Places all steps with the least makespan found, then the least cost; each step is booked before the next.
 
@@ -100,10 +118,15 @@ def allocate_plan(
         release_ms: as for ``allocate``.
         ledger: as for ``allocate``; one booking holds the whole plan.
         deadline_ms: the last step must end by then.
-        limits: time budget and number of schedules; ``GREEDY`` = list scheduling only.
+        limits: time budget and number of schedules; ``GREEDY`` = list scheduling only. Where others book all the time,
+            the plan is in the end made while they wait, so a long budget is theirs as well.
+        terms: as for ``allocate``.
 
     Raises:
         InfeasibleError: as for ``allocate``; the plan is all or nothing, so no step is placed or booked.
+        QuotaExceededError: as for ``allocate``.
+        NotYourTurnError: as for ``allocate``.
+        EpochMissingError: as for ``allocate``.
         ValueError: ``depends_on`` has a cycle or points outside the plan, or an option is invalid.
     """
     options = tuple(IntegerOptions.of(step.options) for step in steps)
@@ -111,16 +134,70 @@ def allocate_plan(
     if ledger is None:
         residual = ResidualCapacity.of(timeline, (), deadline_ms)
         return _place(steps, PlanProblem(residual, options, predecessors, release_ms), limits)
-    for _ in range(MAX_BOOKING_ATTEMPTS):
+    _require_epoch(timeline, ledger)
+    placed: tuple[Allocation, ...] = ()
+
+    def decide(snapshot: LedgerSnapshot) -> Sequence[Reservation]:
+        nonlocal placed
+        free = ResidualCapacity.of(timeline, snapshot.reservations, deadline_ms)
+        problem = PlanProblem(free, options, predecessors, release_ms)
+        placed = _place_within_quota(steps, problem, _quota_left(timeline, snapshot, terms, deadline_ms), limits, terms)
+        return _reservations(placed, options, timeline)
+
+    booking_id = _book(ledger, decide, terms)
+    return tuple(replace(allocation, booking_id=booking_id) for allocation in placed)
+
+
+def _book(ledger: Ledger, decide: Decision, terms: BookingTerms) -> str:
+    """By compare-and-swap, which lets others book meanwhile; alone when others were quicker each time."""
+    for _ in range(OPTIMISTIC_ATTEMPTS):
         snapshot = ledger.snapshot()
-        residual = ResidualCapacity.of(timeline, snapshot.reservations, deadline_ms)
-        placed = _place(steps, PlanProblem(residual, options, predecessors, release_ms), limits)
+        reservations = decide(snapshot)
         try:
-            booking_id = ledger.book(_reservations(placed, options, timeline), expected_version=snapshot.version)
+            return ledger.book(reservations, expected_version=snapshot.version, terms=terms)
         except LedgerConflictError:
             continue
-        return tuple(replace(allocation, booking_id=booking_id) for allocation in placed)
-    raise LedgerConflictError(f"the ledger changed during each of {MAX_BOOKING_ATTEMPTS} attempts to book; try again")
+    return ledger.book_alone(decide, terms=terms)
+
+
+def _require_epoch(timeline: SystemTimeline, ledger: Ledger) -> None:
+    if ledger.epoch_times and timeline.epoch_ms is None:
+        raise EpochMissingError(
+            f"timeline {timeline.timeline_id}: epoch_ms must be set (the Unix time of its time 0, in ms) to share a "
+            f"ledger in epoch time with other processes, got None; SystemTimeline.with_epoch sets it"
+        )
+
+
+def _quota_left(
+    timeline: SystemTimeline, snapshot: LedgerSnapshot, terms: BookingTerms, deadline_ms: int | None
+) -> ResidualCapacity | None:
+    """What the tenant's quota leaves it; None where it has no quota."""
+    quota = snapshot.quotas.get(terms.tenant)
+    if quota is None:
+        return None
+    return ResidualCapacity.of(timeline, snapshot.of_tenant(terms.tenant), deadline_ms, quota)
+
+
+def _place_within_quota(
+    steps: Sequence[StepDemand],
+    problem: PlanProblem,
+    quota_left: ResidualCapacity | None,
+    limits: SearchLimits,
+    terms: BookingTerms,
+) -> tuple[Allocation, ...]:
+    if quota_left is None:
+        return _place(steps, problem, limits)
+    limited = PlanProblem(
+        problem.residual.at_most(quota_left), problem.options, problem.predecessors, problem.release_ms
+    )
+    try:
+        return _place(steps, limited, limits)
+    except InfeasibleError as error:
+        _place(steps, problem, limits)  # raises where the machine, too, has no room
+        raise QuotaExceededError(
+            f"the machine has room, but not within the quota of tenant {terms.tenant!r}: {error.reason}",
+            error.shortfalls,
+        ) from error
 
 
 def _place(steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits) -> tuple[Allocation, ...]:

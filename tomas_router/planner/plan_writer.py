@@ -79,6 +79,7 @@ class PlanWriter:
             gate_confidence=raw.gate_confidence,
             steps=steps,
             beyond_horizon=any(a.beyond_horizon for a in placed),
+            booking_id=placed[0].booking_id,
             model=self.model,
         )
 

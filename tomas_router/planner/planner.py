@@ -27,7 +27,7 @@ from tomas_router.planner.plan_writer import PlanWriter, step_id
 from tomas_router.planner.retrieval import shortlist
 from tomas_router.planner.step_options import step_options
 from tomas_router.runtime.latency import LatencyPredictor
-from tomas_router.runtime.ledger import Ledger
+from tomas_router.runtime.ledger import NO_TERMS, BookingTerms, Ledger
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.runtime.timeline import SystemTimeline, Tail
 from tomas_router.schema.plan import ToolPlan
@@ -124,6 +124,7 @@ class Planner:
         horizon_ms: int | None = None,
         explain: bool = False,
         ledger: Ledger | None = None,
+        terms: BookingTerms = NO_TERMS,
         release_ms: int | None = None,
     ) -> ToolPlan:
         """Plans one request.
@@ -137,15 +138,39 @@ class Planner:
             horizon_ms: replaces the timeline's horizon.
             explain: lets the language model write the explanation, which takes many times longer than the plan;
                 without it the explanation is a one-line summary.
-            ledger: reservations of other plans; a feasible plan is booked in it, whole.
+            ledger: reservations of other plans; a feasible plan is booked in it, whole, and says its ``booking_id``.
+            terms: for whom it is booked, and its lease.
             release_ms: no step starts earlier; by default T_inf, the time the decision takes.
 
         Raises:
             DataValidationError: the request breaks its contract.
             UnknownToolError: a candidate is not in the registry.
+            EpochMissingError: the ledger is in epoch time and the timeline has no epoch.
         """
         situation = self._situation(request, registry, profiling, timeline, tail, horizon_ms, release_ms)
+        return self._finish(situation, self._decode(situation), explain=explain, ledger=ledger, terms=terms)
+
+    def plan_with_proposals(
+        self,
+        request: AnyRequest,
+        registry: ToolRegistry | None = None,
+        profiling: ProfilingTable | None = None,
+        timeline: SystemTimeline | None = None,
+    ) -> tuple[ToolPlan, RawPlan]:
+        """``plan`` and ``propose`` at the price of one; for those who look at both."""
+        situation = self._situation(request, registry, profiling, timeline, None, None, None)
         raw = self._decode(situation)
+        return self._finish(situation, raw), raw
+
+    def _finish(
+        self,
+        situation: _Situation,
+        raw: RawPlan,
+        *,
+        explain: bool = False,
+        ledger: Ledger | None = None,
+        terms: BookingTerms = NO_TERMS,
+    ) -> ToolPlan:
         writer = PlanWriter(
             registry=situation.registry,
             timeline=situation.timeline,
@@ -153,7 +178,7 @@ class Planner:
             model=f"{self.engine.name}@{self.engine.fingerprint[:12]}",
             explanation=self._explanation(situation) if explain else None,
         )
-        return writer.no_tool(raw) if raw.no_tool else self._allocate(situation, raw, writer, ledger)
+        return writer.no_tool(raw) if raw.no_tool else self._allocate(situation, raw, writer, ledger, terms)
 
     def plan_batch(
         self,
@@ -248,7 +273,9 @@ class Planner:
         )
         return decode(self.engine, request.instruction, tools, chosen, situation.window, options)
 
-    def _allocate(self, situation: _Situation, raw: RawPlan, writer: PlanWriter, ledger: Ledger | None) -> ToolPlan:
+    def _allocate(
+        self, situation: _Situation, raw: RawPlan, writer: PlanWriter, ledger: Ledger | None, terms: BookingTerms
+    ) -> ToolPlan:
         registry, margin = situation.registry, self.engine.calibration.twin_margin
         sizes = [input_size(situation.request, proposal.size_logits) for proposal in raw.steps]
         offered = [
@@ -271,6 +298,7 @@ class Planner:
                 ledger,
                 deadline_ms=situation.request.deadline_ms,
                 limits=self.limits,
+                terms=terms,
             )
         except InfeasibleError as error:
             return writer.infeasible(raw, sizes, error)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from tomas_router.runtime.ledger import Reservation
+    from tomas_router.runtime.quota import Quota
+    from tomas_router.runtime.reservation import Reservation
     from tomas_router.runtime.timeline import SystemTimeline
 
 Int = NDArray[np.int64]
@@ -44,6 +45,7 @@ class ResidualCapacity:
         timeline: SystemTimeline,
         reservations: Iterable[Reservation] = (),
         deadline_ms: int | None = None,
+        quota: Quota | None = None,
     ) -> ResidualCapacity:
         """Free capacity of ``timeline`` after ``reservations``.
 
@@ -54,6 +56,7 @@ class ResidualCapacity:
             timeline: the curve; a ``strict`` tail ends at its horizon, ``hold`` keeps the last row for ever.
             reservations: bookings of other plans.
             deadline_ms: nothing may run at or after this time of the timeline.
+            quota: only this share of the curve may be used.
         """
         last_break = int(timeline.times_ms[-1])
         horizon = timeline.horizon_ms
@@ -62,6 +65,8 @@ class ResidualCapacity:
         if deadline_ms is not None:
             end = min(end, deadline_ms)
         free = np.ascontiguousarray(timeline.capacity_int.T)
+        if quota is not None:
+            free = free * np.array(quota.percents, dtype=np.int64)[:, None] // 100
         residual = cls(np.asarray(timeline.times_ms), free, end, known_until)
         epoch = timeline.epoch_ms or 0
         for booked in reservations:
@@ -75,6 +80,13 @@ class ResidualCapacity:
         free = split.free_RN.copy()
         free[:, first:last] -= np.array(demand, dtype=np.int64)[:, None]
         return ResidualCapacity(split.starts_N, free, self.end_ms, self.known_until_ms)
+
+    def at_most(self, other: ResidualCapacity) -> ResidualCapacity:
+        """At every moment the smaller of two curves over the same time."""
+        starts = np.union1d(self.starts_N, other.starts_N)
+        of_self, of_other = (np.searchsorted(c.starts_N, starts, side="right") - 1 for c in (self, other))
+        free = np.minimum(self.free_RN[:, of_self], other.free_RN[:, of_other])
+        return ResidualCapacity(starts, np.ascontiguousarray(free), self.end_ms, self.known_until_ms)
 
     def merged(self) -> ResidualCapacity:
         """The same curve without breakpoints at which nothing changes."""

@@ -131,6 +131,8 @@ class Manifest(_Contract):
     tolerance: Tolerance
     files: dict[str, FileEntry]
     versions: dict[str, str]
+    trained_on: tuple[str, ...] | None = None
+    """Names of the data sources whose tools training showed; None where it was not recorded."""
 
 
 def read_manifest(directory: str | Path, verify: Verification = "quick") -> Manifest:

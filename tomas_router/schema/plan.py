@@ -117,6 +117,7 @@ class ToolPlan(_Contract):
     steps: tuple[PlanStep, ...] = ()
     missing: tuple[Shortfall, ...] = ()
     beyond_horizon: bool = Field(default=False, description="a step ends after the last time the curve vouches for")
+    booking_id: str | None = Field(default=None, description="what the plan holds in a reservation ledger")
     model: str
 
     @property
@@ -145,6 +146,8 @@ def _head_problems(plan: ToolPlan) -> Iterator[str]:
         yield "a plan with status infeasible says its reason"
     if plan.status != "infeasible" and plan.missing:
         yield f"a plan with status {plan.status} misses nothing, but missing has {len(plan.missing)} entries"
+    if plan.status != "planned" and plan.booking_id is not None:
+        yield f"a plan with status {plan.status} holds no booking, got booking_id {plan.booking_id!r}"
     if plan.units != UNITS:
         yield f"units must be {UNITS}, got {plan.units}"
     created, expires = _moment(plan.created_at), _moment(plan.expires_at)
