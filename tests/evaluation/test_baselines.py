@@ -111,3 +111,10 @@ def test_gate_baselines_when_both_answers_occur_learn_them() -> None:
     assert gates["nearest request (TF-IDF)"](["book the flight", "who was Kant"]) == [True, False]
     assert gates["majority"](["anything"]) == [True]
     assert gate_baselines(texts, [True] * 4) == {}
+
+
+def test_tool_baselines_when_training_knows_no_tool_of_the_registry_leaves_out_those_that_learn() -> None:
+    strangers = ToolRegistry.from_tools([{"name": "other", "desc": "Does something else."}])
+    names = [build().name for build in tool_baselines(strangers, TRAINING)]
+    assert names == ["retrieval (BM25)", "retrieval (TF-IDF)"]
+    assert "majority" in [build().name for build in tool_baselines(REGISTRY, TRAINING)]

@@ -39,6 +39,21 @@ def test_main_when_given_a_checkpoint_scores_our_own_rows(
     assert source["methods"]["ours"]["parse"]["value"] == 1.0
     assert list(source["methods"]) == ["ours"]
     assert "tomas eval --engine torch" in (tmp_path / "report.md").read_text()
+    assert "tomas eval --engine torch" in (tmp_path / "report.html").read_text()
+    lines = (tmp_path / "report.json").read_text().splitlines()
+    assert sum('"instruction"' in line for line in lines) == 3  # a row is a line
+
+    saved = str(tmp_path / "report.json")
+    assert main(["--report", saved, "--compare", saved, "--out", str(tmp_path / "again")]) == 0
+    again = (tmp_path / "again" / "comparison.html").read_text()
+    assert "no clear change" in again
+    assert "3 paired" in again
+
+
+def test_main_when_a_saved_report_is_given_without_another_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--report", "report.json"])
+    assert "--report needs --compare OTHER/report.json" in capsys.readouterr().err
 
 
 def test_main_when_torch_is_asked_for_without_a_checkpoint_says_so(capsys: pytest.CaptureFixture[str]) -> None:

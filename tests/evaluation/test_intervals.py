@@ -36,8 +36,9 @@ def test_bootstrap_when_seeded_alike_repeats() -> None:
 def test_tally_when_a_row_has_no_steps_leaves_it_out() -> None:
     tally = Tally.empty()
     assert tally.interval() is None
-    tally.add(1.0)
-    tally.add(0.0, weight=0.0)
+    tally.add("a", 1.0)
+    tally.add("b", 0.0, weight=0.0)
     found = tally.interval()
     assert found is not None
     assert (found.value, found.rows) == (1.0, 1)
+    assert tally.rows == ["a"]

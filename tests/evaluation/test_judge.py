@@ -13,6 +13,8 @@ from tomas_router.datasets.rows import Row, Step
 from tomas_router.errors import TomasRouterError
 from tomas_router.evaluation.asking import Settings
 from tomas_router.evaluation.curves import curve_of, shuffled, zeroed
+from tomas_router.evaluation.evaluate import save
+from tomas_router.evaluation.grids import markdown, show
 from tomas_router.evaluation.judge import judge
 from tomas_router.evaluation.report import OURS, Report, SourceReport
 from tomas_router.evaluation.sources import EvalSource
@@ -76,6 +78,12 @@ class OracleRouter:
             steps.append(StepProposal((choice,), (3.0, 0.0, 0.0), five, row.steps[k].depends_on))
         return RawPlan(tuple(steps), None, 0.9, -0.1)
 
+    def plan_with_proposals(
+        self, request: PlanRequest, registry: object, profiling: object, timeline: SystemTimeline
+    ) -> tuple[ToolPlan, RawPlan]:
+        plan = self.plan(request, registry, profiling, timeline)
+        return plan, self.propose(request, registry, profiling, timeline)
+
     def plan(self, request: PlanRequest, registry: object, profiling: object, timeline: SystemTimeline) -> ToolPlan:
         if self._fails:
             raise TomasRouterError("out of order")
@@ -129,6 +137,12 @@ def test_judge_when_the_planner_is_perfect_gives_full_marks() -> None:
     assert report.resources[OURS]["mape_latency_ms"].value == 0.0
     assert report.resources[OURS]["raw_feasible"].value == pytest.approx(1.0, abs=0.1)
     assert report.resources["mean row"]["mae_latency_ms"].value > 0
+    placed = {name: cells["final_feasible"].value for name, cells in report.placements.items()}
+    assert placed == {"ours": 1.0, "static": 1.0, "greedy": 1.0}  # one profile a tool, and the oracle's own tools
+    assert report.placements["ours"]["makespan_ratio"].value == 1.0
+    assert all(record.scores["node_f1"] == (pytest.approx(1.0), 1.0) for record in report.records[:-1])
+    assert report.tool_errors["translate"]["mape_latency_ms"].value == 0.0
+    assert report.by_steps[OURS]["2"]["exact"].value == 1.0
     assert set(report.methods) >= {"majority", "retrieval (BM25)", "nearest plan (TF-IDF)"}
     assert report.methods["nearest plan (TF-IDF)"]["tool"].value == pytest.approx(1.0)
 
@@ -170,7 +184,7 @@ def test_shuffled_when_there_are_several_gives_none_its_own() -> None:
 
 def test_report_when_saved_holds_json_and_markdown(tmp_path: Path) -> None:
     report = Report("toy", "val", 0, "tomas eval", [judge(SOURCE, OracleRouter(), Settings())])
-    report.save(tmp_path)
+    save(report, tmp_path)
     data = json.loads((tmp_path / "report.json").read_text())
     source = data["sources"][0]
     assert source["methods"]["ours"]["exact"] == {"value": 1.0, "low": 1.0, "high": 1.0, "rows": 12}
@@ -179,12 +193,21 @@ def test_report_when_saved_holds_json_and_markdown(tmp_path: Path) -> None:
     assert "|measure, %|ours|" in text
     assert "plans that over-commit|0" in text
     printed = io.StringIO()
-    report.show(Console(width=240, file=printed))
+    show(report, Console(width=240, file=printed))
     assert "exact tools" in printed.getvalue()
     assert "does the curve matter?" in printed.getvalue()
 
 
 def test_report_when_a_source_has_no_resources_shows_no_empty_tables() -> None:
-    text = Report("toy", "val", 0, "x", [SourceReport("s", 1, 1)]).to_markdown()
+    text = markdown(Report("toy", "val", 0, "x", [SourceReport("s", 1, 1)]))
     assert "resources" not in text
     assert "by kind" not in text
+
+
+def test_judge_when_lists_are_wanted_asks_them_and_else_not() -> None:
+    with_lists = judge(SOURCE, OracleRouter(), Settings(lists=True))
+    # Three tools, two of them twins: too few for any list, so only the whole registry is left to count.
+    assert with_lists.by_candidates[OURS]["3"]["node_f1"].rows == len(TEXTS)
+    assert with_lists.likeness == "TF-IDF"
+    without = judge(SOURCE, OracleRouter(), Settings())
+    assert (without.lists, without.by_candidates, without.likeness) == ({}, {}, "")

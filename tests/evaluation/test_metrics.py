@@ -9,6 +9,7 @@ from tomas_router.evaluation.metrics import (
     first_tool,
     is_exact,
     matched_steps,
+    micro_f1,
     published_f1,
     same_tools,
     set_f1,
@@ -90,3 +91,14 @@ def test_aligned_steps_when_order_differs_pairs_each_step_once() -> None:
 def test_absolute_percentage_error_when_truth_is_zero_is_undefined() -> None:
     assert absolute_percentage_error(3.0, 4.0) == pytest.approx(0.25)
     assert absolute_percentage_error(3.0, 0.0) is None
+
+
+def test_micro_f1_when_rows_are_pooled_is_the_f1_of_taskbench() -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rows = [(["a", "b"], ["a", "c"]), ([], ["a"]), (["a", "a"], ["a"]), (["d"], [])]
+    parts = [micro_f1(said, wanted) for said, wanted in rows]
+    # Their code lays every row's union of items end to end and scores membership as a binary label.
+    items = [(item in wanted, item in said) for said, wanted in rows for item in sorted({*said, *wanted})]
+    expected = sklearn.f1_score([gold for gold, _ in items], [said for _, said in items])
+    assert sum(total for total, _ in parts) / sum(weight for _, weight in parts) == pytest.approx(expected)
+    assert micro_f1([], []) == (0, 0)

@@ -83,3 +83,31 @@ def test_is_gate_only_when_rows_say_only_whether_is_true(tmp_path: Path) -> None
     source = load_source(path)
     assert is_gate_only(source.rows)
     assert len(source.registry) > 50  # the shipped one stands in
+
+
+def test_load_source_when_training_misses_tools_lists_them_as_unseen(tmp_path: Path) -> None:
+    path = write(tmp_path, "sets", [row("a", "train", "x"), row("b", "val", "y")], ["x", "y", "z"])
+    assert load_source(path).unseen == {"y", "z"}
+
+
+def test_load_source_when_a_twin_was_met_counts_the_group_as_met(tmp_path: Path) -> None:
+    path = write(tmp_path, "sets", [row("a", "train", "x"), row("b", "val", "y")], ["x"])
+    specs = [{"name": name, "desc": name, "tags": ["group:g"]} for name in ("x", "y")]
+    (tmp_path / "sets.tools.json").write_text(json.dumps(specs), encoding="utf-8")
+    assert load_source(path).unseen == set()
+
+
+def test_load_source_when_tools_are_held_out_learns_from_no_row_that_names_them(tmp_path: Path) -> None:
+    rows = [row("a", "train", "x"), row("c", "train", "x", "y"), row("b", "val", "y")]
+    source = load_source(write(tmp_path, "sets", rows, ["x", "y"]), held_out=("y",))
+    assert [r.id for r in source.training] == ["a"]
+    assert source.unseen == {"y"}
+
+
+def test_trained_as_when_ours_or_borrowed_is_the_name_that_training_uses(tmp_path: Path) -> None:
+    write(tmp_path, "metatool", [row("a", "train", "x"), row("v", "val", "x")], ["x"])
+    variant = write(tmp_path, "metatool_multi", [row("b", "val", "x")])
+    assert load_source(variant).trained_as == "metatool"
+    assert load_source(instructions_path("val"), limit=1).trained_as == "own"
+    worlds = instructions_path("val").with_name("worlds_val.jsonl")
+    assert load_source(worlds, limit=1).trained_as == "worlds_val"

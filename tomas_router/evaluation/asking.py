@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tomas_router.datasets.rows import Row
 from tomas_router.errors import TomasRouterError
+from tomas_router.evaluation.plan_shape import PlanShape
 from tomas_router.evaluation.resource_scores import RawStep, size_of
 from tomas_router.evaluation.router import Router
 from tomas_router.evaluation.sources import EvalSource
@@ -18,6 +19,7 @@ from tomas_router.evaluation.text_vectors import TextVectors
 from tomas_router.planner.decoding import RawPlan
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.schema.plan import ToolPlan
+from tomas_router.schema.request import PlanRequest
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,11 @@ class Settings:
 
     seed: int = 0
     baselines: bool = True
+    lists: bool = False
+    """Also ask every row over lists of candidates: similar tools, the right tool absent, few and many tools.
+
+    Likeness of tools needs an encoder or the extra ``eval``.
+    """
     encoders: tuple[TextVectors, ...] = ()
     progress: Progress | None = None
 
@@ -58,11 +65,24 @@ class Asked:
 def ask(source: EvalSource, router: Router, row: Row, timeline: SystemTimeline | None) -> Asked:
     """The final plan and, for sources with profiles, the proposals behind it."""
     try:
-        plan = router.plan(source.request(row), source.registry, source.profiling, timeline)
+        plan, raw = router.plan_with_proposals(source.request(row), source.registry, source.profiling, timeline)
     except (TomasRouterError, ValidationError) as error:
         logger.warning("%s %s: %s", source.name, row.id, error)
         return Asked(None, ())
-    return Asked(plan, propose(source, router, row, timeline) if source.profiling is not None else ())
+    return Asked(plan, _raw_steps(source, raw) if source.profiling is not None else ())
+
+
+def ask_shape(
+    source: EvalSource, router: Router, row: Row, request: PlanRequest, timeline: SystemTimeline
+) -> PlanShape | None:
+    """The heads' tools and dependencies for a request that is not the row's own; None where the planner raised."""
+    try:
+        raw: RawPlan = router.propose(request, source.registry, source.profiling, timeline)
+    except (TomasRouterError, ValidationError) as error:
+        logger.warning("%s %s: %s", source.name, row.id, error)
+        return None
+    names = source.registry.names
+    return PlanShape(tuple(names[step.tool] for step in raw.steps), tuple(step.depends_on for step in raw.steps))
 
 
 def propose(source: EvalSource, router: Router, row: Row, timeline: SystemTimeline | None) -> tuple[RawStep, ...]:
@@ -72,5 +92,9 @@ def propose(source: EvalSource, router: Router, row: Row, timeline: SystemTimeli
     except TomasRouterError as error:
         logger.warning("%s %s: %s", source.name, row.id, error)
         return ()
+    return _raw_steps(source, raw)
+
+
+def _raw_steps(source: EvalSource, raw: RawPlan) -> tuple[RawStep, ...]:
     names = source.registry.names
     return tuple(RawStep(names[s.tool], s.resources, size_of(s.size_logits), s.depends_on) for s in raw.steps)

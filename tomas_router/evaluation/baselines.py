@@ -70,21 +70,23 @@ class ToolRanking:
         self, name: str, tools: Sequence[str], score: Callable[[Sequence[str]], Scores], usual_length: int
     ) -> None:
         self.name = name
-        self._tools = np.array(tools)
+        self._tools = tuple(tools)
         self._score = score
         self._usual_length = usual_length
 
     def predict(self, requests: Sequence[PlanRequest]) -> list[PlanShape]:
-        scores_BN = self._score([request.instruction for request in requests])
-        return [self._plan(request, row) for request, row in zip(requests, scores_BN, strict=True)]
+        place = {text: b for b, text in enumerate(dict.fromkeys(request.instruction for request in requests))}
+        scores_BN = self._score(list(place))
+        return [self._plan(request, scores_BN[place[request.instruction]]) for request in requests]
 
     def _plan(self, request: PlanRequest, score_N: Scores) -> PlanShape:
         if request.candidates is not None:
-            score_N = np.where(np.isin(self._tools, [*request.candidates, NO_TOOL]), score_N, -np.inf)
+            allowed = {*request.candidates, NO_TOOL}
+            score_N = np.where([tool in allowed for tool in self._tools], score_N, -np.inf)
         ranked = np.argsort(-score_N, kind="stable")
         if self._tools[ranked[0]] == NO_TOOL:
             return NO_PLAN
-        named = [str(self._tools[i]) for i in ranked if self._tools[i] != NO_TOOL and np.isfinite(score_N[i])]
+        named = [self._tools[i] for i in ranked.tolist() if self._tools[i] != NO_TOOL and np.isfinite(score_N[i])]
         return PlanShape.chain(tuple(named[: request.num_steps or self._usual_length]))
 
 
@@ -153,14 +155,15 @@ def tool_baselines(
 
     Args:
         registry: Tools to retrieve from.
-        training: Requests to learn from; the learning baselines are left out where it has none.
+        training: Requests to learn from; the learning baselines are left out where none of them names a tool of the
+            registry, because they could only ever name strangers.
         encoders: Pre-trained text encoders beside TF-IDF, for example MiniLM.
     """
     length = training.usual_length()
     makers = vector_makers(encoders)
     builders: list[Callable[[], Baseline]] = [lambda: bm25_retrieval(registry, length)]
     builders += [lambda make=make: retrieval(make(), registry, length) for make in makers]  # type: ignore[misc]
-    if training.plans:
+    if any(tool in registry for plan in training.plans for tool in plan.tools):
         builders.insert(0, lambda: MajorityPlan(training))
         builders += [lambda make=make: NearestPlan(make(), training) for make in makers]  # type: ignore[misc]
         if len({tool for plan in training.plans for tool in plan.tools or (NO_TOOL,)}) > 1:

@@ -26,20 +26,22 @@ class Interval:
 class Tally:
     """Per-row totals and weights of one measure; the measure is sum(totals) / sum(weights).
 
-    A score that a row either has or lacks is ``add(score)``; one that lives on steps is
-    ``add(sum over steps, number of steps)``. Rows, not steps, are resampled: steps of one row are not independent.
+    A score that a row either has or lacks is ``add(row, score)``; one that lives on steps is
+    ``add(row, sum over steps, number of steps)``. Rows, not steps, are resampled: steps of one row are not independent.
     """
 
+    rows: list[str]  # ids, so that two runs can be compared row by row
     totals: list[float]
     weights: list[float]
 
     @classmethod
     def empty(cls) -> Tally:
-        return cls([], [])
+        return cls([], [], [])
 
-    def add(self, total: float, weight: float = 1.0) -> None:
+    def add(self, row: str, total: float, weight: float = 1.0) -> None:
         """Counts one row; a row of weight 0 is left out."""
         if weight > 0:
+            self.rows.append(row)
             self.totals.append(float(total))
             self.weights.append(float(weight))
 
@@ -68,3 +70,16 @@ def bootstrap(
         estimates.append(total_n[picks].sum(axis=1) / weight_n[picks].sum(axis=1))
     low, high = np.percentile(np.concatenate(estimates), [2.5, 97.5])
     return Interval(float(total_n.sum() / weight_n.sum()), float(low), float(high), count)
+
+
+def resampled_rows(count: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """(resamples, count): how often each row is drawn; for statistics that are no ratio of sums."""
+    rng = np.random.default_rng(seed)
+    drawn: NDArray[np.float64] = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    return drawn
+
+
+def central(value: float, estimates: NDArray[np.float64], rows: int) -> Interval:
+    """A value with the central 95 % of its resampled estimates."""
+    low, high = np.percentile(estimates, [2.5, 97.5])
+    return Interval(value, float(low), float(high), rows)

@@ -30,6 +30,16 @@ def set_f1(predicted: Collection[Hashable], gold: Collection[Hashable]) -> float
     return published_f1(tuple(set(predicted)), tuple(set(gold)))
 
 
+def micro_f1(predicted: Collection[Hashable], gold: Collection[Hashable]) -> tuple[int, int]:
+    """Numerator and denominator of one row's part in F1 over all rows, as TaskBench computes it (arXiv 2311.18760).
+
+    Distinct items of every row are pooled before the ratio is taken, so a row with many items weighs more, and a row
+    without links still counts the links that were made up for it. Both are 0 for a row that says and wants nothing.
+    """
+    said, wanted = set(predicted), set(gold)
+    return 2 * len(said & wanted), len(said) + len(wanted)
+
+
 def is_exact(node_f1: float) -> float:
     """1.0 where every tool and no other was named."""
     return float(node_f1 >= EXACT_F1)

@@ -59,7 +59,7 @@ def largest_profile(profiling: ProfilingTable) -> ResourceBaseline:
 
     def guess(tool: str, size: InputSize) -> Guess | None:
         rows = profiling.rows(tool, size)
-        return as_numbers(max(rows, key=_footprint)) if rows else None
+        return as_numbers(max(rows, key=footprint)) if rows else None
 
     return guess
 
@@ -73,6 +73,7 @@ def resource_baselines(profiling: ProfilingTable, registry: ToolRegistry) -> dic
     }
 
 
-def _footprint(row: ProfileRow) -> float:
+def footprint(row: ProfileRow) -> float:
+    """Demand in one number: each resource as a share of a large machine."""
     demand: Sequence[float] = (row.cpu_core, row.cpu_mem_gb, row.gpu_sm, row.gpu_mem_gb)
     return sum(value / weight for value, weight in zip(demand, COST_WEIGHTS, strict=True))

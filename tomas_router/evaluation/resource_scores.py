@@ -53,17 +53,17 @@ def score_choice(case: Case, tools: Sequence[str], registry: ToolRegistry, found
     members = [set(twins(step, registry)) for step in row.steps]
     longest = max(len(tools), len(wanted))
     alike = metrics.matched_steps(tools, wanted, lambda k, tool: tool in members[k])
-    _tally(found, prefix + "tool").add(alike, longest)
+    _tally(found, prefix + "tool").add(case.row.id, alike, longest)
     if case.oracle.allocations is None:
         return  # nothing fits, so no twin is the right one
-    _tally(found, prefix + "tool_strict").add(metrics.matched_steps(tools, wanted), longest)
-    _tally(found, prefix + "plan_strict").add(metrics.same_tools(tools, wanted))
+    _tally(found, prefix + "tool_strict").add(case.row.id, metrics.matched_steps(tools, wanted), longest)
+    _tally(found, prefix + "plan_strict").add(case.row.id, metrics.same_tools(tools, wanted))
     chosen = [
         (tool, wanted[k])
         for k, step in enumerate(row.steps)
         if step.group is not None and len(members[k]) > 1 and k < len(tools) and (tool := tools[k]) in members[k]
     ]
-    _tally(found, prefix + "twin_choice").add(sum(said == right for said, right in chosen), len(chosen))
+    _tally(found, prefix + "twin_choice").add(case.row.id, sum(said == right for said, right in chosen), len(chosen))
 
 
 def score_errors(
@@ -91,7 +91,7 @@ def score_errors(
             if share is not None:
                 errors[f"mape_{field}"].append(share)
     for name, values in errors.items():
-        _tally(found, name).add(sum(values), len(values))
+        _tally(found, name).add(case.row.id, sum(values), len(values))
 
 
 def score_raw_fit(case: Case, steps: Sequence[RawStep], guess: Callable[[int], Five | None], found: Tallies) -> None:
@@ -115,7 +115,7 @@ def score_raw_fit(case: Case, steps: Sequence[RawStep], guess: Callable[[int], F
         ends.append(run.end_ms)
         counted += 1
         fits += not over_commits([run], case.timeline)
-    _tally(found, "raw_feasible").add(fits, counted)
+    _tally(found, "raw_feasible").add(case.row.id, fits, counted)
 
 
 def heads_guess(steps: Sequence[RawStep]) -> Callable[[int], Five | None]:

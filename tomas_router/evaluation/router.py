@@ -25,12 +25,12 @@ class Router(Protocol):
         """The heads' answer before allocation."""
         ...
 
-    def plan(
+    def plan_with_proposals(
         self,
         request: PlanRequest,
         registry: ToolRegistry,
         profiling: ProfilingTable | None,
         timeline: SystemTimeline | None,
-    ) -> ToolPlan:
-        """The finished plan."""
+    ) -> tuple[ToolPlan, RawPlan]:
+        """The finished plan, and the heads' answer that it was made of."""
         ...

@@ -6,7 +6,7 @@ Every measure is a ``Tally``; one that no row of a source bears on stays empty a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tomas_router.datasets.rows import Row
@@ -26,7 +26,12 @@ TITLES = {
     "exact": "exact tools",
     "node_f1_published": "node F1, repeats counted as in the published code",
     "link_f1_published": "link F1, repeats counted as in the published code",
+    "node_f1_micro": "node F1 as in TaskBench",
+    "edge_f1_micro": "edge F1 as in TaskBench",
+    "exact_published": "exact tools, as in the published code",
     "edge_f1": "dependency edge F1",
+    "seen_steps": "steps found, tool met in training",
+    "unseen_steps": "steps found, tool never met",
     "length": "number of steps right",
     "gate": "tool needed?",
     "size": "size bucket",
@@ -69,7 +74,7 @@ def score(source: EvalSource, rows: Sequence[Row], answers: Sequence[Answer]) ->
     both_kinds = len({row.needs_tool for row in rows}) == 2
     for row, answer in zip(rows, answers, strict=True):
         if both_kinds:
-            found["gate"].add(answer.needs_tool == row.needs_tool)
+            found["gate"].add(row.id, answer.needs_tool == row.needs_tool)
         if row.steps:
             _score_plan(source, row, answer, found)
     return dict(found)
@@ -78,22 +83,36 @@ def score(source: EvalSource, rows: Sequence[Row], answers: Sequence[Answer]) ->
 def _score_plan(source: EvalSource, row: Row, answer: Answer, found: Tallies) -> None:
     gold, said = up_to_twins(source, row, answer.shape)
     if len(gold.tools) == 1:
-        found["top1"].add(metrics.first_tool(said.tools, gold.tools))
+        found["top1"].add(row.id, metrics.first_tool(said.tools, gold.tools))
     if row.unordered:
-        found["set_accuracy"].add(metrics.same_tools(said.tools, gold.tools))
+        found["set_accuracy"].add(row.id, metrics.same_tools(said.tools, gold.tools))
     node_f1 = metrics.set_f1(said.tools, gold.tools)
-    found["node_f1"].add(node_f1)
-    found["exact"].add(metrics.is_exact(node_f1))
-    found["node_f1_published"].add(metrics.published_f1(said.tools, gold.tools))
-    found["length"].add(len(said.tools) == len(gold.tools))
+    found["node_f1"].add(row.id, node_f1)
+    found["exact"].add(row.id, metrics.is_exact(node_f1))
+    published = metrics.published_f1(said.tools, gold.tools)
+    found["node_f1_published"].add(row.id, published)
+    found["exact_published"].add(row.id, metrics.is_exact(published))
+    found["node_f1_micro"].add(row.id, *metrics.micro_f1(said.tools, gold.tools))
+    found["length"].add(row.id, len(said.tools) == len(gold.tools))
     if source.edges_known and gold.links():
-        found["link_f1"].add(metrics.set_f1(said.links(), gold.links()))
-        found["link_f1_published"].add(metrics.published_f1(said.links(), gold.links()))
+        found["link_f1"].add(row.id, metrics.set_f1(said.links(), gold.links()))
+        found["link_f1_published"].add(row.id, metrics.published_f1(said.links(), gold.links()))
+    if source.edges_known:
+        found["edge_f1_micro"].add(row.id, *metrics.micro_f1(said.links(), gold.links()))
     if source.edges_known and len(gold.tools) > 1:
-        found["edge_f1"].add(metrics.edge_f1(said, gold))
+        found["edge_f1"].add(row.id, metrics.edge_f1(said, gold))
+    aligned = metrics.aligned_steps(said.tools, gold.tools)
+    _score_by_acquaintance(source, row, {g for _, g in aligned}, found)
     if answer.sizes:
-        sized = [(p, g) for p, g in metrics.aligned_steps(said.tools, gold.tools) if row.steps[g].input_size]
-        found["size"].add(sum(answer.sizes[p] == row.steps[g].input_size for p, g in sized), len(sized))
+        sized = [(p, g) for p, g in aligned if row.steps[g].input_size]
+        found["size"].add(row.id, sum(answer.sizes[p] == row.steps[g].input_size for p, g in sized), len(sized))
+
+
+def _score_by_acquaintance(source: EvalSource, row: Row, right: Collection[int], found: Tallies) -> None:
+    """How many steps were found, apart for tools that training met and for those that it never met."""
+    for name, met in (("seen_steps", True), ("unseen_steps", False)):
+        steps = [k for k, step in enumerate(row.steps) if (step.tool not in source.unseen) is met]
+        found[name].add(row.id, sum(k in right for k in steps), len(steps))
 
 
 def up_to_twins(source: EvalSource, row: Row, said: PlanShape) -> tuple[PlanShape, PlanShape]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class EvalSource:
     edges_known: bool
     call_order: bool
     notes: tuple[str, ...] = ()
+    unseen: frozenset[str] = frozenset()
+    """Tools of the registry that no training row names, nor any of their twins."""
+    trained_as: str = ""
+    """What a model calls the source in its list of those that it was trained on."""
 
     def request(self, row: Row) -> PlanRequest:
         """What the planner is asked; sizes and plans stay hidden.
@@ -56,6 +60,7 @@ def load_source(
     registry: str | Path | None = None,
     profiling: str | Path | None = None,
     limit: int | None = None,
+    held_out: Collection[str] = (),
 ) -> EvalSource:
     """Reads ``NAME.jsonl`` and finds what belongs to it.
 
@@ -64,6 +69,8 @@ def load_source(
     * Profiles: those given; the shipped ones with the shipped registry; otherwise none.
     * Rows to learn from: those of split ``train`` in the same file, in ``train.jsonl`` beside our own files, or in the
       set whose registry is borrowed.
+
+    Tools of ``held_out`` were kept out of training: rows that name one are not learnt from here either.
 
     Raises:
         DataValidationError: A row is malformed, or no row has the split; the message says which splits there are.
@@ -84,17 +91,20 @@ def load_source(
     known = load_tool_registry(registry_path() if shipped else tools)
     if profiling is None and shipped and own:
         profiling = profiling_path()
-    training = rows if family == path and not own else _training_rows(path if own else family)
+    learnt = rows if family == path and not own else _training_rows(path if own else family)
+    training = tuple(r for r in learnt if r.split == "train" and not any(step.tool in held_out for step in r.steps))
     complete, notes = _with_missing_tools(known, chosen)
     return EvalSource(
         name=name,
         rows=tuple(chosen[:limit]),
-        training=tuple(row for row in training if row.split == "train"),
+        training=training,
         registry=complete,
         profiling=None if profiling is None else load_profiling_matrix(profiling, known),
         edges_known=path.stem not in NO_EDGES,
         call_order=path.stem in CALL_ORDER,
         notes=notes,
+        unseen=unmet_tools(complete, training),
+        trained_as=_trained_as(path, family, own),
     )
 
 
@@ -106,6 +116,18 @@ def gold_shape(row: Row) -> PlanShape:
 def is_gate_only(rows: Iterable[Row]) -> bool:
     """Whether rows say that a tool is needed without saying which."""
     return any(row.needs_tool and not row.steps for row in rows)
+
+
+def unmet_tools(registry: ToolRegistry, training: Iterable[Row]) -> frozenset[str]:
+    """Tools that no training row names, nor any of their twins."""
+    named = {step.tool for row in training for step in row.steps}
+    groups = {registry[tool].group for tool in named if tool in registry} - {None}
+    return frozenset(tool.name for tool in registry if tool.name not in named and tool.group not in groups)
+
+
+def _trained_as(path: Path, family: Path, own: bool) -> str:
+    """Our own requests are the source ``own``; their held-out worlds have tools of their own, and so a name."""
+    return "own" if own and not path.with_name(f"{path.stem}.tools.json").exists() else family.stem
 
 
 def _family(path: Path) -> Path:
