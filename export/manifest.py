@@ -91,6 +91,7 @@ def write_manifest(
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
+        trained_on=checkpoint.trained_on,
     )
     (out / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -50,7 +50,6 @@ def test_plan_when_torch_cannot_be_imported_is_valid(plan_json):
     assert plan.status == "planned"
 
 
-@pytest.mark.xfail(reason="two short jobs joined by a bare 'and': the packaged model ends after one step")
 def test_plan_when_two_jobs_are_joined_by_and_has_two_steps(plan_json):
     assert len(ToolPlan.model_validate_json(plan_json).steps) >= 2
 
