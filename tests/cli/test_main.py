@@ -14,7 +14,7 @@ def test_help_when_asked_lists_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for command in ("plan", "execute", "validate", "schema", "train", "eval", "demo"):
+    for command in ("plan", "execute", "ledger", "validate", "schema", "train", "eval", "demo"):
         assert f"\n    {command} " in text
 
 

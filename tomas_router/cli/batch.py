@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tomas_router.cli.exit_codes import OK
+from tomas_router.cli.shared_ledger import anchored, booking_options
 from tomas_router.cli.system import load_planner, load_system, registry_or_shipped
 
 if TYPE_CHECKING:
@@ -29,11 +30,13 @@ def plan_file(args: argparse.Namespace) -> int:
     registry, profiling, timeline = load_system(args)
     requests = read_batch(args.batch, registry or registry_or_shipped(None))
     planner = load_planner(args)
+    timeline = anchored(args, timeline)
     seen: Counter[str] = Counter()
     progress = Console(stderr=True)
     with Path(args.out).open("w", encoding="utf-8") as out:
         for request in track(requests, "planning", console=progress, disable=not progress.is_terminal):
-            plan = planner.plan(request, registry, profiling, timeline, explain=args.explain)
+            booking = booking_options(args, planner, timeline)
+            plan = planner.plan(request, registry, profiling, timeline, explain=args.explain, **booking)
             out.write(json.dumps({"id": request.id, "plan": plan.model_dump(mode="json")}) + "\n")
             out.flush()  # what is done survives an interruption
             seen[plan.status] += 1

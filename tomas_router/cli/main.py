@@ -7,10 +7,22 @@ import sys
 from collections.abc import Callable, Sequence
 
 from tomas_router import __version__
-from tomas_router.cli import demo, execute, modules, plan, schema, validate
+from tomas_router.cli import (
+    demo,
+    execute,
+    ledger,
+    modules,
+    plan,
+    profile,
+    record,
+    registry,
+    schema,
+    snapshot,
+    validate,
+)
 from tomas_router.cli.exit_codes import BAD_INPUT, INFEASIBLE
 
-COMMANDS = (plan, execute, validate, schema, modules, demo)
+COMMANDS = (plan, execute, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tomas",
         description="Decide which tool, with how much CPU and GPU, and when.",
-        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible.",
+        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible, 4 rows are missing.",
     )
     parser.add_argument("--version", action="version", version=f"tomas-router {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

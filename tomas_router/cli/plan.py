@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomas_router.cli.exit_codes import INFEASIBLE, OK
+from tomas_router.cli.shared_ledger import add_ledger_options, anchored, booking_options, refuse_without_ledger
 from tomas_router.cli.system import add_system_options, load_planner, load_system
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--batch", type=Path, metavar="FILE", help='JSON Lines of {"id", "instruction", ...}')
     p.add_argument("--out", type=Path, metavar="FILE", help='with --batch: JSON Lines of {"id", "plan"}')
     add_system_options(p)
+    add_ledger_options(p)
     p.add_argument("--candidates", type=_names, metavar="A,B", help="choose among these tools only")
     p.add_argument("--num-steps", type=int, metavar="N", help="plan exactly N steps")
     p.add_argument("--links", choices=("dataflow", "order"), default="dataflow", help="what depends_on means")
@@ -43,14 +45,18 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("give either TEXT or --batch FILE")
     if (args.batch is None) != (args.out is None):
         args.parser.error("--batch and --out belong together")
+    refuse_without_ledger(args)
     if args.batch is not None:
         from tomas_router.cli.batch import plan_file
 
         return plan_file(args)
 
     request = _request(args)
-    system = load_system(args)
-    plan = load_planner(args).plan(request, *system, explain=args.explain)
+    registry, profiling, timeline = load_system(args)
+    planner = load_planner(args)
+    timeline = anchored(args, timeline)
+    booking = booking_options(args, planner, timeline)
+    plan = planner.plan(request, registry, profiling, timeline, explain=args.explain, **booking)
     _show(plan, args)
     return INFEASIBLE if plan.status == "infeasible" else OK
 

@@ -91,6 +91,8 @@ def _summary(plan: ToolPlan, title: str | None) -> Text:
         text.append(f", done after {duration(plan.makespan_ms)}")
     if plan.reason:
         text.append(f" ({plan.reason})")
+    if plan.booking_id is not None:
+        text.append(f", booking {plan.booking_id}")
     if plan.beyond_horizon:
         text.append(" (the end lies beyond the timeline, whose last row is held)", style="yellow")
     return text

@@ -17,7 +17,9 @@ def add_system_options(p: argparse.ArgumentParser) -> None:
     """The options that say which tools, which machine and which model."""
     p.add_argument("--registry", type=Path, metavar="FILE", help="tools.json")
     p.add_argument("--profiling", type=Path, metavar="FILE", help="profiling.csv")
-    p.add_argument("--timeline", type=Path, metavar="FILE", help="system_profiling.csv")
+    machine = p.add_mutually_exclusive_group()
+    machine.add_argument("--timeline", type=Path, metavar="FILE", help="system_profiling.csv")
+    machine.add_argument("--live", action="store_true", help="what this host has free now (needs the extra 'host')")
     p.add_argument("--model", type=Path, metavar="DIR", help="an exported model (default: the packaged one)")
     p.add_argument("--tail", choices=("strict", "hold"), help="what follows the timeline's last row")
     p.add_argument("--horizon-ms", type=int, metavar="N", help="end of the timeline")
@@ -49,6 +51,10 @@ def load_system(
     )
     if args.timeline is not None:
         timeline = SystemTimeline.from_csv(args.timeline, tail=args.tail, horizon_ms=args.horizon_ms)
+    elif args.live:
+        from tomas_router.runtime.snapshot import live_timeline
+
+        timeline = live_timeline().with_tail(args.tail, args.horizon_ms)
     else:
         timeline = SystemTimeline.default().with_tail(args.tail, args.horizon_ms)
     return registry, profiling, timeline

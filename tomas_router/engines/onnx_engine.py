@@ -52,6 +52,7 @@ class OnnxEngine(EngineCore):
         )
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
+        self.trained_on = manifest.trained_on
         self._tokens = TokenTable(directory, manifest.token_table)
         for graph in LOADED_AT_START:
             if graph in manifest.graphs:

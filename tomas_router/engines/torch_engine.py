@@ -77,6 +77,7 @@ class TorchEngine(EngineCore):
         self.model = checkpoint.model.eval()
         self.device = next(self.model.parameters()).device
         self.fingerprint = _fingerprint(checkpoint.model)
+        self.trained_on: tuple[str, ...] | None = getattr(checkpoint, "trained_on", None)
 
     @classmethod
     def load(cls, directory: str | Path, device: str = "cpu") -> TorchEngine:
