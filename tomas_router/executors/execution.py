@@ -26,6 +26,8 @@ class StepReport:
     start_ms: int
     end_ms: int
     note: str | None = None
+    output: Any = None
+    """What the tool returned, as plain JSON."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -80,7 +80,9 @@ class PlanStep(_Contract):
     id: str = Field(pattern=r"^s[1-9][0-9]*$")
     tool_id: int = Field(ge=0, description="position in the registry")
     tool_name: str = Field(min_length=1)
-    args: dict[str, JsonValue] | None = Field(default=None, description="'$s1.output' refers to an earlier step")
+    args: dict[str, JsonValue] | None = Field(
+        default=None, description='{"$from": "s1", "path": "$.text"} refers to an earlier step'
+    )
     input_size: InputSize
     resource_config: ResourceConfig | None = None
     expected_latency_ms: float | None = Field(default=None, ge=0)

@@ -14,6 +14,7 @@ from tomas_router.schema.csv_table import MAX_AMOUNT, number, read_csv, write_cs
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.registry import ToolRegistry
 from tomas_router.schema.suspicious_units import warn_cores, warn_memory, warn_share
+from tomas_router.schema.tool_objects import specs_and_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,6 +104,15 @@ class ProfilingTable:
         rows, findings = read_profiling(path, registry)
         finish(findings)
         return cls(rows)
+
+    @classmethod
+    def from_langchain(cls, tools: Iterable[Any]) -> ProfilingTable:
+        """The rows that tools carry in ``metadata["tomas"]["profile"]``, see ``schema.tool_objects``; may be empty.
+
+        Raises:
+            DataValidationError: Lists every field of every row that breaks the contract.
+        """
+        return cls.from_rows(specs_and_rows(tools)[1])
 
     def has(self, tool: str) -> bool:
         """Whether any row exists for the tool."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from tomas_router.errors import UnknownToolError
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.json_text import element_lines, read_json
+from tomas_router.schema.tool_objects import specs_and_rows
 
 MAX_TOOLS = 10_000
 MAX_NAME_CHARS = 200
@@ -99,6 +100,15 @@ class ToolRegistry:
         found = read_registry(path)
         finish(found.findings)
         return cls(found.specs)
+
+    @classmethod
+    def from_langchain(cls, tools: Iterable[Any]) -> ToolRegistry:
+        """Reads LangChain tools, MCP tools that an adapter has loaded, and functions with a docstring.
+
+        Raises:
+            DataValidationError: Lists every tool without name or description, and names that repeat.
+        """
+        return cls.from_tools(specs_and_rows(tools)[0])
 
     def to_json(self, path: str | Path) -> None:
         """Writes what ``from_json`` reads, without empty optional fields."""

@@ -1,0 +1,51 @@
+"""Tomas Router in LangGraph graphs and LangChain agents; names are resolved on first use.
+
+``ToolRouterNode`` plans inside a graph, ``ToolRouterMiddleware`` inside ``create_agent``; both need the extra
+``langgraph``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from tomas_router.errors import MissingExtraError
+
+_HOME_OF = {
+    "ArgumentError": "tomas_router.langgraph.arguments",
+    "ChatModelArguments": "tomas_router.langgraph.chat_arguments",
+    "Footprint": "tomas_router.langgraph.approval",
+    "InjectedResources": "tomas_router.langgraph.injected",
+    "RouterContext": "tomas_router.langgraph.state",
+    "StaticPlanner": "tomas_router.planner.static",
+    "ToolExecutorNode": "tomas_router.langgraph.executor",
+    "ToolRouterMiddleware": "tomas_router.langgraph.middleware",
+    "ToolRouterNode": "tomas_router.langgraph.node",
+    "ToolRouterState": "tomas_router.langgraph.state",
+    "add_router_nodes": "tomas_router.langgraph.graph",
+    "footprint": "tomas_router.langgraph.approval",
+    "footprint_over": "tomas_router.langgraph.approval",
+    "profiled": "tomas_router.schema.tool_objects",
+    "static_plan": "tomas_router.planner.static",
+}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("langchain", "langchain_core", "langgraph"):
+            raise
+        raise MissingExtraError(
+            f'{name} needs {error.name}: pip install "tomas-router[langgraph]"', name=error.name
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,83 @@
+"""What the nodes read and write. Everything in the state is plain JSON, so every checkpointer can keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AnyMessage, HumanMessage
+from langgraph.graph.message import add_messages
+
+from tomas_router.planner.static import AnyPlanner
+from tomas_router.runtime.ledger import Ledger
+from tomas_router.runtime.timeline import SystemTimeline
+from tomas_router.runtime.timeline_source import TimelineSource
+from tomas_router.schema.profiling import ProfilingTable
+from tomas_router.schema.registry import ToolRegistry
+
+AnyTimeline = SystemTimeline | TimelineSource | Callable[[], SystemTimeline]
+Json = dict[str, Any]
+
+
+def newest(old: Json | None, new: Json | None) -> Json | None:
+    """The later write wins, so that parallel nodes may write."""
+    return old if new is None else new
+
+
+def by_step(old: Json | None, new: Json | None) -> Json:
+    """Results by step id; an empty write forgets those of the last plan."""
+    return {} if not new else {**(old or {}), **new}
+
+
+class ToolRouterState(TypedDict, total=False):
+    """State of a graph with router nodes; a graph's own state may inherit from it."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    request: str | Json
+    """An instruction, or a request with its options; wins over the messages."""
+    tool_plan: Annotated[Json | None, newest]
+    """``ToolPlan`` as plain JSON."""
+    tool_results: Annotated[Json, by_step]
+    """What became of each step, by step id."""
+    tool_approval: Annotated[Json | None, newest]
+    """The last answer of a person, and the footprint that it was about."""
+
+
+@dataclass(frozen=True)
+class RouterContext:
+    """What a run brings along instead of what the nodes were made with: ``invoke(..., context=RouterContext(...))``."""
+
+    planner: AnyPlanner | None = None
+    registry: ToolRegistry | None = None
+    profiling: ProfilingTable | None = None
+    timeline: AnyTimeline | None = None
+    ledger: Ledger | None = None
+    tenant: str | None = None
+    thread_id: str | None = None
+
+
+def read_request(state: Mapping[str, Any]) -> str | Json | None:
+    """The key ``request``, else the text of the last message of a person; None when there is neither."""
+    if state.get("request"):
+        request: str | Json = state["request"]
+        return request
+    for message in reversed(state.get("messages") or []):
+        if isinstance(message, HumanMessage):
+            return str(message.text).strip() or None
+    return None
+
+
+def current(timeline: AnyTimeline | None) -> SystemTimeline | None:
+    """The curve at this moment; of several GPUs the first one's."""
+    if timeline is None or isinstance(timeline, SystemTimeline):
+        return timeline
+    if callable(timeline):
+        return timeline()
+    return timeline.timelines()[0]
+
+
+def chosen(context: object, field: str, default: Any) -> Any:
+    """What the run's context says, else what the node was made with; any context object will do."""
+    value = context.get(field) if isinstance(context, Mapping) else getattr(context, field, None)
+    return default if value is None else value
