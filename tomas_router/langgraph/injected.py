@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from langchain_core.tools import InjectedToolArg
+from langchain_core.tools import BaseTool, InjectedToolArg
+from pydantic import create_model
 
 from tomas_router.schema.profiling import ResourceConfig
 
@@ -38,6 +40,42 @@ def resource_parameters(tool: Any) -> tuple[str, ...]:
 def with_resources(tool: Any, args: dict[str, Any], config: ResourceConfig | None) -> dict[str, Any]:
     """The arguments, and the configuration where the tool wants it."""
     return args if config is None else args | dict.fromkeys(resource_parameters(tool), config)
+
+
+def bind_resources(tool: BaseTool, config: ResourceConfig | None) -> BaseTool:
+    """A copy of a LangChain tool that knows its configuration; the tool itself where it does not want it.
+
+    ``ToolNode`` drops values of injected parameters that stand in a call, so that no model can write them. So the
+    value is bound to the function, and the parameter becomes optional.
+    """
+    names = resource_parameters(tool)
+    schema = getattr(tool, "args_schema", None)
+    if config is None or not names or not inspect.isclass(schema):
+        return tool
+    given = dict.fromkeys(names, config)
+    fields: dict[str, Any] = {name: (Annotated[Any, InjectedResources()], None) for name in names}
+    update: dict[str, Any] = {"args_schema": create_model(schema.__name__, __base__=schema, **fields)}
+    for kind in ("func", "coroutine"):
+        function = getattr(tool, kind, None)
+        if function is not None:
+            update[kind] = _given(function, given)
+    return tool.model_copy(update=update)
+
+
+def _given(function: Callable[..., Any], given: dict[str, Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def call_later(*args: Any, **kwargs: Any) -> Any:
+            return await function(*args, **(kwargs | given))
+
+        return call_later
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **(kwargs | given))
+
+    return call
 
 
 def _hints(thing: Any) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from tomas_router.errors import InfeasibleError
 from tomas_router.planner.allocator import DEFAULT_LIMITS, Allocation, StepDemand, allocate_plan
+from tomas_router.planner.demand import Option
 from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.runtime.booking import wall_clock_ms
 from tomas_router.runtime.ledger import (
@@ -97,6 +99,92 @@ def allocate_in_turn(
             sleep(min(poll_ms, left_ms) / 1000)
     finally:
         place.leave()
+
+
+class StartInTurn:
+    """Waits for room to start one step at once, without blocking: ``attempt`` now and then, ``leave`` at the end.
+
+    A booking that starts later would rest on others ending when they said; a step that is called now is better started
+    when they have ended. Options are tried in order of preference, each as it is.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[Option],
+        timeline: Callable[[], SystemTimeline],
+        ledger: Ledger,
+        *,
+        max_wait_ms: int,
+        terms: BookingTerms = NO_TERMS,
+        name: str | None = None,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        """Begins to wait.
+
+        Args:
+            options: ways to run the step, the preferred one first.
+            timeline: what the machine offers at the moment of an attempt, with an epoch.
+            ledger: holds the line.
+            max_wait_ms: 0 tries once.
+            terms: for whom.
+            name: what messages call the step.
+            clock_ms: now in epoch milliseconds.
+        """
+        self._options, self._timeline, self._ledger, self._name = options, timeline, ledger, name
+        self._max_wait_ms, self._clock_ms = max_wait_ms, clock_ms
+        self._until_ms = clock_ms() + max_wait_ms
+        self._place = _Place(ledger, terms, WAITING_LEASE_MS)
+        self._why: InfeasibleError = InfeasibleError("its turn did not come")
+
+    def attempt(self) -> Allocation | None:
+        """The booked allocation, whose ``option_index`` says which option; None: not yet.
+
+        Raises:
+            InfeasibleError: waiting cannot help, or the time is over.
+            EpochMissingError: the timeline has no epoch.
+            LeaseLostError: the process was held up for so long that its place was given up.
+        """
+        if self._place.is_first():
+            try:
+                return self._first_that_starts(self._ledger, self._place.terms)
+            except NotYourTurnError as error:
+                self._why = error
+                self._place.line_up()
+            except InfeasibleError as error:
+                self._why = error
+                self._first_that_starts(_unbooked(self._ledger, self._place.terms.tenant), NO_TERMS)
+                if isinstance(error, QuotaExceededError):
+                    self._place.leave()
+                else:
+                    self._place.line_up()
+        if self._clock_ms() >= self._until_ms:
+            raise InfeasibleError(
+                f"waited {self._max_wait_ms} ms: {self._why.reason}", self._why.shortfalls
+            ) from self._why
+        return None
+
+    def leave(self) -> None:
+        """Gives up the place in the line; again does nothing."""
+        self._place.leave()
+
+    def _first_that_starts(self, ledger: Ledger, terms: BookingTerms) -> Allocation:
+        timeline = self._timeline()
+        if timeline.epoch_ms is None:
+            raise EpochMissingError(f"timeline {timeline.timeline_id}: epoch_ms must be set to wait, got None")
+        release_ms = max(self._clock_ms() - timeline.epoch_ms, 0)
+        refused: InfeasibleError | None = None
+        for index, option in enumerate(self._options):
+            step = StepDemand([option], name=self._name)
+            deadline_ms = release_ms + ceil(option.latency_ms)
+            try:
+                placed = allocate_plan([step], timeline, release_ms, ledger, deadline_ms=deadline_ms, terms=terms)[0]
+            except NotYourTurnError:
+                raise
+            except InfeasibleError as error:
+                refused = refused or error
+                continue
+            return replace(placed, option_index=index)
+        raise refused or InfeasibleError("there is no option to start")
 
 
 @dataclass
