@@ -47,9 +47,11 @@ def test_state_when_checkpointed_is_plain_json(graph):
     assert json.loads(json.dumps(state)) == state
 
 
-def test_langgraph_json_when_read_names_a_factory_that_exists():
+def test_langgraph_json_when_read_names_graphs_that_exist_and_draw():
     root = Path(__file__).parents[2]
-    for target in json.loads((root / "langgraph.json").read_text(encoding="utf-8"))["graphs"].values():
+    targets = json.loads((root / "langgraph.json").read_text(encoding="utf-8"))["graphs"]
+    assert set(targets) == {"router_agent", "existing_agent", "supervisor"}
+    for target in targets.values():
         path, _, name = target.partition(":")
         module = Path(path).with_suffix("").as_posix().removeprefix("./").replace("/", ".")
-        assert callable(getattr(import_module(module), name))
+        assert "graph TD" in vars(import_module(module))[name].get_graph().draw_mermaid()
