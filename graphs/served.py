@@ -1,4 +1,4 @@
-"""The graphs that ``langgraph.json`` serves. The model is loaded here, when a server starts, and not inside a request."""
+"""The graphs that ``langgraph.json`` serves; the model is loaded here, when a server starts, not inside a request."""
 
 from __future__ import annotations
 

@@ -55,3 +55,8 @@ def test_langgraph_json_when_read_names_graphs_that_exist_and_draw():
         path, _, name = target.partition(":")
         module = Path(path).with_suffix("").as_posix().removeprefix("./").replace("/", ".")
         assert "graph TD" in vars(import_module(module))[name].get_graph().draw_mermaid()
+
+
+def test_picture_in_the_docs_when_the_graph_changes_is_drawn_anew(graph):
+    page = (Path(__file__).parents[2] / "docs" / "langgraph.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{graph.get_graph().draw_mermaid().strip()}\n```" in page
