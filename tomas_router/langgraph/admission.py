@@ -145,7 +145,7 @@ class Admission:
             until: when the block is cancelled, the booking is kept until this is set, because a thread that runs a
                 synchronous tool cannot be stopped.
         """
-        waiting = self._begin(tool, step, thread_id, larger_than)
+        waiting = await asyncio.to_thread(self._begin, tool, step, thread_id, larger_than)
         if waiting is None:
             yield _light(tool, step)
             return
@@ -153,7 +153,7 @@ class Admission:
             while (lease := await _finished(waiting.attempt, on_event, undo=self._give_back)) is None:
                 await asyncio.sleep(POLL_S)
         finally:
-            waiting.leave()
+            await _to_the_end(waiting.leave)
         kept = self._kept(lease)
         await asyncio.to_thread(kept.__enter__)
         try:
@@ -164,7 +164,7 @@ class Admission:
                 kept = nullcontext()
             raise
         finally:
-            kept.__exit__(None, None, None)
+            await _to_the_end(kept.__exit__, None, None, None)
 
     def options(self, tool: str, step: PlanStep | None, larger_than: ResourceConfig | None = None) -> list[Option]:
         """Ways to run a call, the preferred one first; none for a light tool."""
@@ -264,6 +264,11 @@ async def _finished(
     except asyncio.CancelledError:
         task.add_done_callback(lambda done: None if done.cancelled() or done.exception() else undo(done.result()))
         raise
+
+
+async def _to_the_end(call: Callable[..., object], *args: object) -> None:
+    """Runs it in a thread, also when this task is cancelled."""
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, call, *args))
 
 
 def _leave_after(until: threading.Event, kept: AbstractContextManager[object]) -> None:
