@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tomas_router.errors import InfeasibleError
 from tomas_router.planner.demand import Demand, IntegerOptions, Option
@@ -41,6 +42,22 @@ OPTIMISTIC_ATTEMPTS = 3
 DEFAULT_LIMITS = SearchLimits()
 GREEDY = SearchLimits(budget_ms=0.0)
 """Plain list scheduling: fastest, and the same answer on every machine."""
+EXACT = SearchLimits(exact_ms=10_000.0)
+"""A proof of optimality if ten seconds are enough; needs the extra ``exact``."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How good the plan that an allocation belongs to is known to be."""
+
+    status: Literal["optimal", "feasible"]
+    """``optimal``: no plan ends earlier, and none that ends as early costs less."""
+    bound_ms: int
+    """No plan ends earlier than that, on the timeline's clock."""
+
+
+Chosen = tuple[int, int, int]
+"""Option, start and latency of a step."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,8 @@ class Allocation:
     beyond_horizon: bool
     """The run ends after the last time that the timeline vouches for (hold tail)."""
     booking_id: str | None = None
+    proof: Proof | None = None
+    """About the whole plan, the same for all its steps."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +137,9 @@ def allocate_plan(
         release_ms: as for ``allocate``.
         ledger: as for ``allocate``; one booking holds the whole plan.
         deadline_ms: the last step must end by then.
-        limits: time budget and number of schedules; ``GREEDY`` = list scheduling only. Where others book all the time,
-            the plan is in the end made while they wait, so a long budget is theirs as well.
+        limits: time budget and number of schedules; ``GREEDY`` = list scheduling only, ``EXACT`` = CP-SAT up to a
+            proof, with a limit. Where others book all the time, the plan is in the end made while they wait, so a long
+            budget is theirs as well.
         terms: as for ``allocate``.
 
     Raises:
@@ -127,6 +147,7 @@ def allocate_plan(
         QuotaExceededError: as for ``allocate``.
         NotYourTurnError: as for ``allocate``.
         EpochMissingError: as for ``allocate``.
+        MissingExtraError: ``limits`` ask for a proof by OR-Tools, which is not installed.
         ValueError: ``depends_on`` has a cycle or points outside the plan, or an option is invalid.
     """
     options = tuple(IntegerOptions.of(step.options) for step in steps)
@@ -202,7 +223,7 @@ def _place_within_quota(
 
 def _place(steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits) -> tuple[Allocation, ...]:
     alone = len(steps) == 1 and not problem.predecessors[0]
-    chosen = (_place_one(problem),) if alone else _place_many(steps, problem, limits)
+    chosen, proof = _place_one(problem) if alone else _place_many(steps, problem, limits)
     return tuple(
         Allocation(
             option_index=index,
@@ -211,28 +232,31 @@ def _place(steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimi
             config=_config(step.options[index]),
             latency_ms=latency,
             beyond_horizon=start + latency > problem.residual.known_until_ms,
+            proof=proof,
         )
         for step, (index, start, latency) in zip(steps, chosen, strict=True)
     )
 
 
-def _place_one(problem: PlanProblem) -> tuple[int, int, int]:
+def _place_one(problem: PlanProblem) -> tuple[tuple[Chosen, ...], Proof]:
     options = problem.options[0]
     starts_K = earliest_starts(problem.residual, options, problem.release_ms)
     index = best_option(starts_K, options)
     if index is None:
         raise InfeasibleError(*explain_shortage(problem.residual, options, problem.release_ms))
-    return index, int(starts_K[index]), int(options.latency_K[index])
+    start, latency = int(starts_K[index]), int(options.latency_K[index])
+    return ((index, start, latency),), Proof("optimal", start + latency)
 
 
 def _place_many(
     steps: Sequence[StepDemand], problem: PlanProblem, limits: SearchLimits
-) -> tuple[tuple[int, int, int], ...]:
+) -> tuple[tuple[Chosen, ...], Proof]:
     _refuse_impossible_step(steps, problem)
     result = search(problem, limits)
     if isinstance(result.schedule, Stuck):
         raise _no_schedule(steps, problem, result, result.schedule)
-    return tuple((p.mode.index, p.start_ms, p.mode.latency_ms) for p in result.schedule.placements)
+    proof = Proof("optimal" if result.proved else "feasible", result.bound_ms)
+    return tuple((p.mode.index, p.start_ms, p.mode.latency_ms) for p in result.schedule.placements), proof
 
 
 def _refuse_impossible_step(steps: Sequence[StepDemand], problem: PlanProblem) -> None:

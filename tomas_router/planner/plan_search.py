@@ -6,8 +6,8 @@ the next step is looked at. With patience 0 and upward ranks as priorities that 
 (Topcuoglu et al., 2002). A fast, wide option can block a sibling; patience above 0 prefers narrow ones. The search
 draws priorities and patience, keeps the best schedule, and changes single steps of it.
 
-Schedules compare by (makespan, cost, sum of starts). The search stops when the makespan meets the bound that no
-schedule beats, when the time budget or the number of schedules is spent.
+Schedules compare by (makespan, cost, sum of starts). The search stops when the best schedule is proved, or when
+the time budget or the number of schedules is spent. On request (``exact_ms``) CP-SAT then goes on to a proof (``exact``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomas_router.planner.branch_and_bound import BranchAndBound
+from tomas_router.planner.exact import cp_model, solve_exactly
 from tomas_router.planner.plan_problem import Mode, PlanProblem
 from tomas_router.planner.schedule import Placement, Schedule, Stuck
 from tomas_router.planner.skyline import Skyline
@@ -44,6 +45,8 @@ class SearchResult:
     schedule: Schedule | Stuck
     proved: bool
     schedules: int
+    bound_ms: int
+    """No schedule has a smaller makespan; the makespan itself when ``proved``."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class SearchLimits:
     budget_ms: float = 20.0
     max_schedules: int = 1000
     seed: int = 0
+    exact_ms: float = 0.0
+    """How long CP-SAT may work on what is not proved by then (extra ``exact``); 0 = not asked for."""
 
 
 def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide) -> Schedule | Stuck:
@@ -85,20 +90,37 @@ def first_guide(problem: PlanProblem) -> Guide:
 
 
 def search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
-    """The best schedule found within ``limits``; list scheduling alone when the budget is 0."""
+    """The best schedule found within ``limits``; list scheduling alone when both budgets are 0.
+
+    Raises:
+        MissingExtraError: ``exact_ms`` asks for OR-Tools, which is not installed.
+    """
+    if limits.exact_ms <= 0:
+        return _search(problem, limits)
+    cp_model()  # says at once, for every plan, that it is missing
+    quick = _search(problem, limits)
+    if quick.proved:
+        return quick
+    known = quick.schedule if isinstance(quick.schedule, Schedule) else None
+    exact = solve_exactly(problem, known, limits.exact_ms, limits.seed)
+    return SearchResult(exact.schedule or quick.schedule, exact.proved, quick.schedules, exact.bound_ms)
+
+
+def _search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
     began = time.perf_counter()
     base = Skyline.of(problem.residual)
     guide = first_guide(problem)
     first = list_schedule(problem, base, guide)
     if limits.budget_ms <= 0:
-        return SearchResult(first, proved=False, schedules=1)
+        return SearchResult(first, proved=False, schedules=1, bound_ms=problem.bound_ms)
     exhaustive = BranchAndBound(
         problem,
         first if isinstance(first, Schedule) else None,
         began + EXHAUSTIVE_SHARE * limits.budget_ms / 1000,
     )
     if exhaustive.run(base):
-        return SearchResult(exhaustive.best or first, proved=True, schedules=1)
+        bound_ms = problem.bound_ms if exhaustive.best is None else exhaustive.best.makespan_ms
+        return SearchResult(exhaustive.best or first, proved=True, schedules=1, bound_ms=bound_ms)
     best: Schedule | Stuck = exhaustive.best or first
     deadline = began + limits.budget_ms / 1000
     draw = random.Random(limits.seed)
@@ -110,7 +132,7 @@ def search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
         built += 1
         if isinstance(schedule, Schedule) and (not isinstance(best, Schedule) or schedule.key <= best.key):
             best, guide = schedule, trial
-    return SearchResult(best, proved=False, schedules=built)
+    return SearchResult(best, proved=False, schedules=built, bound_ms=problem.bound_ms)
 
 
 def _place(skyline: Skyline, modes: Sequence[Mode], release_ms: int, patience: float) -> Placement | None:
