@@ -3,7 +3,7 @@
 One start per step and one optional interval of fixed length per step and option, of which exactly one is present. A
 resource is a cumulative constraint at its peak capacity; what the curve lacks below that peak is held by fixed
 intervals, so right-open intervals and equality mean the same as everywhere. First the makespan is minimised, then the
-cost at that makespan. The schedule that list scheduling and multi-start found is where the search begins, and bounds it.
+cost at that makespan. The schedule that list scheduling and multi-start found is where the search begins.
 
 Times are counted from the first moment at which anything may run. Each resource is divided by the greatest common
 divisor of its demands, capacity rounded down, which changes no answer and keeps numbers small.
@@ -198,7 +198,7 @@ class _Model:
         return names.get(solver.solve(self._model), "unknown"), solver
 
     def bound_ms(self, solver: Any) -> int:
-        return int(ceil(solver.best_objective_bound - 1e-6)) + self._zero_ms
+        return ceil(float(solver.best_objective_bound) - 1e-6) + self._zero_ms
 
     def schedule(self, solver: Any) -> Schedule:
         """The solver's choice, each step moved to its earliest start in the order of starts, and booked on the curve.

@@ -7,7 +7,7 @@ the next step is looked at. With patience 0 and upward ranks as priorities that 
 draws priorities and patience, keeps the best schedule, and changes single steps of it.
 
 Schedules compare by (makespan, cost, sum of starts). The search stops when the best schedule is proved, or when
-the time budget or the number of schedules is spent. On request (``exact_ms``) CP-SAT then goes on to a proof (``exact``).
+the time budget or the number of schedules is spent. On request (``exact_ms``) CP-SAT then goes on to a proof.
 """
 
 from __future__ import annotations
