@@ -126,3 +126,9 @@ def test_plan_when_the_request_is_wrong_is_bad_input(arguments, capsys):
 def test_plan_when_the_model_directory_is_missing_is_bad_input(tmp_path, capsys):
     assert main(["plan", REQUEST, "--model", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_plan_when_a_proof_is_asked_for_says_how_good_the_placement_is(capsys):
+    plan = planned(capsys, REQUEST, "--exact-ms", "20000")
+    assert plan.optimality is not None
+    assert (plan.optimality.status, plan.optimality.bound_ms) == ("optimal", plan.makespan_ms)

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 
 from tests.planner.independent_checker import Run, violations
 from tests.planner.test_allocate_plan import Problem, brute_force, problems, solve
+from tests.planner.test_planner import CHAIN, IDLE, PROFILING, REGISTRY, planner
+from tests.planner.test_planner import curve as planner_curve
 from tomas_router.errors import InfeasibleError, MissingExtraError
 from tomas_router.planner import ResourceOption, StepDemand, allocate_plan
 from tomas_router.planner.allocator import GREEDY, Proof
@@ -126,3 +128,14 @@ def test_exact_plan_without_or_tools_names_the_extra(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingExtraError, match=r"tomas-router\[exact\]"):
         allocate_plan(steps_of(2), curve(), limits=CP_SAT_ALONE)
     assert allocate_plan(steps_of(2), curve())[0].proof == Proof("optimal", 1500)
+
+
+def test_plan_on_request_says_that_its_placement_is_optimal() -> None:
+    plan = planner(CHAIN, limits=SearchLimits(budget_ms=0.0, exact_ms=60_000.0)).plan(
+        "x", REGISTRY, PROFILING, planner_curve(*IDLE)
+    )
+    assert plan.optimality is not None
+    assert (plan.optimality.status, plan.optimality.bound_ms) == ("optimal", plan.makespan_ms)
+    quick = planner(CHAIN, limits=GREEDY).plan("x", REGISTRY, PROFILING, planner_curve(*IDLE))
+    assert quick.optimality is not None
+    assert quick.optimality.bound_ms <= (plan.makespan_ms or 0)

@@ -34,6 +34,12 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--links", choices=("dataflow", "order"), default="dataflow", help="what depends_on means")
     p.add_argument("--input-size", choices=("small", "medium", "large"), help="size of the input, if known")
     p.add_argument("--deadline-ms", type=int, metavar="N", help="latest end of the plan, ms since submission")
+    p.add_argument(
+        "--exact-ms",
+        type=float,
+        metavar="N",
+        help="let CP-SAT prove the placement within N ms (needs the extra 'exact')",
+    )
     p.add_argument("--explain", action="store_true", help="add a short explanation")
     p.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
     p.set_defaults(run=run, parser=p)

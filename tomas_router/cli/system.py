@@ -30,7 +30,12 @@ def load_planner(args: argparse.Namespace) -> Planner:
     from tomas_router.cli.cache_dir import cache_dir
     from tomas_router.planner.planner import Planner
 
-    return Planner.load(args.model, cache_dir=cache_dir())
+    exact_ms = getattr(args, "exact_ms", None)
+    if exact_ms is None:
+        return Planner.load(args.model, cache_dir=cache_dir())
+    from tomas_router.planner.plan_search import SearchLimits
+
+    return Planner.load(args.model, cache_dir=cache_dir(), limits=SearchLimits(exact_ms=exact_ms))
 
 
 def load_system(

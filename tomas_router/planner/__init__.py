@@ -9,16 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tomas_router.planner.allocator import Allocation, StepDemand, allocate, allocate_plan
+    from tomas_router.planner.allocator import EXACT, GREEDY, Allocation, Proof, StepDemand, allocate, allocate_plan
     from tomas_router.planner.demand import NoProfileError, ResourceOption
     from tomas_router.planner.in_turn import allocate_in_turn
+    from tomas_router.planner.plan_search import SearchLimits
     from tomas_router.planner.planner import Planner
 
 _HOME_OF = {
+    "EXACT": "tomas_router.planner.allocator",
+    "GREEDY": "tomas_router.planner.allocator",
     "Allocation": "tomas_router.planner.allocator",
     "NoProfileError": "tomas_router.planner.demand",
     "Planner": "tomas_router.planner.planner",
+    "Proof": "tomas_router.planner.allocator",
     "ResourceOption": "tomas_router.planner.demand",
+    "SearchLimits": "tomas_router.planner.plan_search",
     "StepDemand": "tomas_router.planner.allocator",
     "allocate": "tomas_router.planner.allocator",
     "allocate_in_turn": "tomas_router.planner.in_turn",
@@ -26,10 +31,14 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "EXACT",
+    "GREEDY",
     "Allocation",
     "NoProfileError",
     "Planner",
+    "Proof",
     "ResourceOption",
+    "SearchLimits",
     "StepDemand",
     "allocate",
     "allocate_in_turn",

@@ -12,7 +12,7 @@ from tomas_router.planner.decoding import RawPlan, StepProposal, ToolChoice
 from tomas_router.planner.explain import NO_TOOL, summarise, summarise_infeasible
 from tomas_router.planner.step_options import ToolOption
 from tomas_router.runtime.timeline import SystemTimeline
-from tomas_router.schema.plan import Alternative, PlanStep, ToolPlan
+from tomas_router.schema.plan import Alternative, Optimality, PlanStep, ToolPlan
 from tomas_router.schema.profiling import InputSize
 from tomas_router.schema.registry import ToolRegistry
 
@@ -78,6 +78,7 @@ class PlanWriter:
             explanation=self.explanation or summarise(steps),
             gate_confidence=raw.gate_confidence,
             steps=steps,
+            optimality=_optimality(placed[0]),
             beyond_horizon=any(a.beyond_horizon for a in placed),
             booking_id=placed[0].booking_id,
             model=self.model,
@@ -132,6 +133,11 @@ class PlanWriter:
 def step_id(number: int) -> str:
     """``s1`` for step 0."""
     return f"s{number + 1}"
+
+
+def _optimality(allocation: Allocation) -> Optimality | None:
+    proof = allocation.proof
+    return None if proof is None else Optimality(status=proof.status, bound_ms=proof.bound_ms)
 
 
 def _probability(value: float) -> float:

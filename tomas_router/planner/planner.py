@@ -74,7 +74,7 @@ class Planner:
         Args:
             engine: a trained network behind the protocol.
             latency: says T_inf; by default the engine's measured p95 when it has one, else 500 ms.
-            limits: how long better schedules are looked for.
+            limits: how long better schedules are looked for, and whether by CP-SAT up to a proof (``EXACT``).
             max_steps: longest plan; a request's ``num_steps`` may go beyond.
             beam_width: plans followed at once while decoding.
             cache_dir: keeps encoded tools on disk, for a quick start of the next process.

@@ -45,7 +45,7 @@ def reserve(
         step.model_copy(update={"start_ms": where.start_ms}) for step, where in zip(plan.steps, placed, strict=True)
     ]
     created = datetime.fromtimestamp(timeline.epoch_ms / 1000, UTC).isoformat()
-    update = {"steps": tuple(steps), "created_at": created, "booking_id": placed[0].booking_id}
+    update = {"steps": tuple(steps), "created_at": created, "booking_id": placed[0].booking_id, "optimality": None}
     expires = max(plan.expires_at, created, key=datetime.fromisoformat)
     return ToolPlan.model_validate(plan.model_copy(update=update | {"expires_at": expires}).model_dump())
 

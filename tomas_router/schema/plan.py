@@ -67,6 +67,15 @@ class Shortfall(_Contract):
     unit: str
 
 
+class Optimality(_Contract):
+    """How good the placement of a plan's steps is known to be."""
+
+    status: Literal["optimal", "feasible"] = Field(
+        description="optimal: with these tools and sizes nothing ends earlier, or as early at less cost"
+    )
+    bound_ms: int = Field(ge=0, description="no placement ends earlier; since submission")
+
+
 class Alternative(_Contract):
     """Another tool that came close."""
 
@@ -118,6 +127,7 @@ class ToolPlan(_Contract):
     gate_confidence: float = Field(ge=0, le=1)
     steps: tuple[PlanStep, ...] = ()
     missing: tuple[Shortfall, ...] = ()
+    optimality: Optimality | None = Field(default=None, description="of a planned plan; None = not known")
     beyond_horizon: bool = Field(default=False, description="a step ends after the last time the curve vouches for")
     booking_id: str | None = Field(default=None, description="what the plan holds in a reservation ledger")
     model: str
