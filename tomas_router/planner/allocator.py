@@ -280,9 +280,22 @@ def _no_schedule(
     certainty = "no schedule" if result.proved else f"none of {result.schedules} schedules tried"
     return InfeasibleError(
         f"each step fits alone, but {certainty} fits them together; "
-        f"{_name(steps, stuck.step)} beside the steps before it: {reason}",
+        f"{_name(steps, stuck.step)} beside the steps before it: {reason}{_when_held(problem)}",
         shortfalls,
     )
+
+
+def _when_held(problem: PlanProblem) -> str:
+    """When the whole plan would be done if the last piece of the curve held on."""
+    residual = problem.residual
+    if residual.end_ms >= FOREVER_MS:
+        return ""
+    held = PlanProblem(residual.held(), problem.options, problem.predecessors, problem.release_ms)
+    schedule = search(held, GREEDY).schedule
+    if isinstance(schedule, Stuck):
+        return ""
+    end = schedule.makespan_ms
+    return f"; the whole plan would then be done at {end} ms (horizon or deadline >= {end})"
 
 
 def _name(steps: Sequence[StepDemand], step: int) -> str:

@@ -34,7 +34,7 @@ class Guide:
     pinned: tuple[Mode | None, ...]
 
 
-EXHAUSTIVE_SHARE = 0.5
+EXHAUSTIVE_SHARE = 0.3
 """Part of the time budget that the exhaustive search may use before random restarts take over."""
 
 
@@ -53,15 +53,16 @@ class SearchResult:
 class SearchLimits:
     """When to stop; a schedule costs tens of microseconds."""
 
-    budget_ms: float = 20.0
+    budget_ms: float = 18.0
+    """With what reading the curve takes, a decision stays below 20 ms."""
     max_schedules: int = 1000
     seed: int = 0
     exact_ms: float = 0.0
     """How long CP-SAT may work on what is not proved by then (extra ``exact``); 0 = not asked for."""
 
 
-def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide) -> Schedule | Stuck:
-    """Builds the schedule that ``guide`` describes."""
+def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide, ceiling_ms: int = FOREVER_MS) -> Schedule | Stuck:
+    """Builds the schedule that ``guide`` describes; stuck as soon as it must end after ``ceiling_ms``."""
     skyline = base.copy()
     placed: dict[int, Placement] = {}
     open_before = [len(before) for before in problem.unique_predecessors]
@@ -72,7 +73,8 @@ def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide) -> Schedule
         release = max((placed[p].end_ms for p in problem.unique_predecessors[step]), default=problem.release_ms)
         pinned = guide.pinned[step]
         modes = problem.modes[step] if pinned is None else (pinned,)
-        placement = _place(skyline, modes, release, guide.patience[step])
+        latest_end = ceiling_ms - problem.tails[step]
+        placement = _place(skyline, modes, release, guide.patience[step], latest_end)
         if placement is None:
             return Stuck(tuple(placed.values()), step, release)
         placed[step] = placement
@@ -128,22 +130,24 @@ def _search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
     while built < limits.max_schedules and time.perf_counter() < deadline:
         found = isinstance(best, Schedule)
         trial = _mutated(problem, guide, draw) if found and draw.random() < 0.6 else _fresh(problem, draw)
-        schedule = list_schedule(problem, base, trial)
+        schedule = list_schedule(problem, base, trial, best.makespan_ms if isinstance(best, Schedule) else FOREVER_MS)
         built += 1
         if isinstance(schedule, Schedule) and (not isinstance(best, Schedule) or schedule.key <= best.key):
             best, guide = schedule, trial
     return SearchResult(best, proved=False, schedules=built, bound_ms=problem.bound_ms)
 
 
-def _place(skyline: Skyline, modes: Sequence[Mode], release_ms: int, patience: float) -> Placement | None:
+def _place(
+    skyline: Skyline, modes: Sequence[Mode], release_ms: int, patience: float, latest_end_ms: int
+) -> Placement | None:
     """Books the mode with the least (completion + patience * work, cost, start, index)."""
     best: tuple[float, int, int, int] | None = None
     chosen: Placement | None = None
-    latest = FOREVER_MS
     for mode in modes:
         penalty = patience * mode.work
+        latest = latest_end_ms - mode.latency_ms
         if best is not None:
-            latest = int(best[0] - penalty) - mode.latency_ms + 1
+            latest = min(latest, int(best[0] - penalty) - mode.latency_ms + 1)
         start = skyline.first_start(mode.demand, mode.latency_ms, release_ms, latest)
         if start is None:
             continue

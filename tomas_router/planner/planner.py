@@ -6,7 +6,7 @@ on the given curve (``allocator``); this module joins them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -25,13 +25,14 @@ from tomas_router.planner.input_size import input_size
 from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.planner.plan_writer import PlanWriter, step_id
 from tomas_router.planner.retrieval import shortlist
-from tomas_router.planner.step_options import step_options
+from tomas_router.planner.smaller_sizes import advise_smaller_sizes
+from tomas_router.planner.step_options import ToolOption, step_options
 from tomas_router.runtime.latency import LatencyPredictor
 from tomas_router.runtime.ledger import NO_TERMS, BookingTerms, Ledger
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.runtime.timeline import SystemTimeline, Tail
 from tomas_router.schema.plan import ToolPlan
-from tomas_router.schema.profiling import ProfilingTable
+from tomas_router.schema.profiling import InputSize, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 from tomas_router.schema.request import PlanRequest, parse_request
 
@@ -276,23 +277,11 @@ class Planner:
     def _allocate(
         self, situation: _Situation, raw: RawPlan, writer: PlanWriter, ledger: Ledger | None, terms: BookingTerms
     ) -> ToolPlan:
-        registry, margin = situation.registry, self.engine.calibration.twin_margin
         sizes = [input_size(situation.request, proposal.size_logits) for proposal in raw.steps]
-        offered = [
-            step_options(proposal, size, registry, situation.profiling, margin)
-            for proposal, size in zip(raw.steps, sizes, strict=True)
-        ]
-        demands = [
-            StepDemand(
-                options=[o.option for o in options],
-                depends_on=proposal.depends_on,
-                name=f"{step_id(number)} ({registry.names[proposal.tool]})",
-            )
-            for number, (proposal, options) in enumerate(zip(raw.steps, offered, strict=True))
-        ]
+        offered = self._offered(situation, raw, sizes)
         try:
             placed = allocate_plan(
-                demands,
+                _demands(situation, raw, offered),
                 situation.timeline,
                 situation.release_ms,
                 ledger,
@@ -301,12 +290,39 @@ class Planner:
                 terms=terms,
             )
         except InfeasibleError as error:
-            return writer.infeasible(raw, sizes, error)
+            advice = advise_smaller_sizes(
+                sizes,
+                lambda trial: _demands(situation, raw, self._offered(situation, raw, trial)),
+                situation.timeline,
+                situation.release_ms,
+                ledger,
+                deadline_ms=situation.request.deadline_ms,
+                tenant=terms.tenant,
+            )
+            return writer.infeasible(raw, sizes, InfeasibleError(error.reason + advice, error.shortfalls))
         chosen = [options[a.option_index] for options, a in zip(offered, placed, strict=True)]
         return writer.planned(raw, sizes, chosen, placed)
+
+    def _offered(self, situation: _Situation, raw: RawPlan, sizes: Sequence[InputSize]) -> list[tuple[ToolOption, ...]]:
+        margin = self.engine.calibration.twin_margin
+        return [
+            step_options(proposal, size, situation.registry, situation.profiling, margin)
+            for proposal, size in zip(raw.steps, sizes, strict=True)
+        ]
 
     def _explanation(self, situation: _Situation) -> str | None:
         text = "".join(
             self.engine.explain(situation.request.instruction, situation.tools, situation.window, EXPLANATION_TOKENS)
         )
         return text.strip() or None
+
+
+def _demands(situation: _Situation, raw: RawPlan, offered: Sequence[Sequence[ToolOption]]) -> list[StepDemand]:
+    return [
+        StepDemand(
+            options=[o.option for o in options],
+            depends_on=proposal.depends_on,
+            name=f"{step_id(number)} ({situation.registry.names[proposal.tool]})",
+        )
+        for number, (proposal, options) in enumerate(zip(raw.steps, offered, strict=True))
+    ]

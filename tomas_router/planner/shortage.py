@@ -1,12 +1,11 @@
 """Why nothing fits, in words and numbers that a person can act on.
 
 K options, M pieces from the release on, R = 4 resources. Of all runs that end in time, the one that misses by the least
-share of its demand is reported: which resource, when, how much is needed and how much there is.
+share of its demand is reported: which resource, when, how much is needed, how much there is, and what would fit
+instead: a smaller configuration in that place, or the same one later.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +28,10 @@ def explain_shortage(
     needed_ms = int(options.latency_K[shortest])
     if needed_ms > left_ms:
         return _too_long(residual, options, earliest, needed_ms, left_ms)
-    option, start, gaps_R, at_R = _nearest_miss(residual, options, earliest)
+    option, start, lowest_R, at_R = _nearest_miss(residual, options, earliest)
     end = start + int(options.latency_K[option])
     demand = options.demand(option)
+    gaps_R = np.array(demand, dtype=np.int64) - lowest_R
     shortfalls = tuple(
         Shortfall(
             resource=RESOURCES[r],
@@ -43,9 +43,11 @@ def explain_shortage(
         for r in np.flatnonzero(gaps_R > 0).tolist()
     )
     missing = ", ".join(
-        f"{s.resource} at {s.at_ms} ms needs {s.needed:g} {s.unit}, has {s.available:g}" for s in shortfalls
+        f"{s.resource} at {s.at_ms} ms needs {s.needed:g} {s.unit}, has {s.available:g}, lacks {_lacking(s)}"
+        for s in shortfalls
     )
     reason = f"no configuration fits; nearest is option {option} ({_config(demand)}) on [{start}, {end}) ms: {missing}"
+    reason += _what_would_fit(lowest_R, end - start)
     return _with_longer_curve(reason, residual, options, release_ms), shortfalls
 
 
@@ -66,12 +68,7 @@ def _with_longer_curve(reason: str, residual: ResidualCapacity, options: Integer
     """Adds when the step would be done if the last piece of the curve held on."""
     if residual.end_ms >= FOREVER_MS:
         return f"{reason}; waiting does not help, because the last piece of the curve holds for ever"
-    in_time = residual.starts_N < residual.end_ms
-    held = (
-        replace(residual, starts_N=residual.starts_N[in_time], free_RN=residual.free_RN[:, in_time], end_ms=FOREVER_MS)
-        if in_time.any()
-        else replace(residual, end_ms=FOREVER_MS)
-    )
+    held = residual.held()
     starts_K = earliest_starts(held, options, release_ms)
     option = best_option(starts_K, options)
     if option is None:
@@ -83,7 +80,7 @@ def _with_longer_curve(reason: str, residual: ResidualCapacity, options: Integer
 
 
 def _nearest_miss(residual: ResidualCapacity, options: IntegerOptions, release_ms: int) -> tuple[int, int, Int, Int]:
-    """Option, start, (R,) gap and (R,) time of the gap of the run that misses by the least share of its demand."""
+    """The run that misses by the least share of its demand: option, start, (R,) least free during it, (R,) when."""
     first = max(int(np.searchsorted(residual.starts_N, release_ms, side="right")) - 1, 0)
     starts_M = np.maximum(residual.starts_N[first:], release_ms)
     free_RM = residual.free_RN[:, first:]
@@ -97,15 +94,29 @@ def _nearest_miss(residual: ResidualCapacity, options: IntegerOptions, release_m
     option, piece = (int(i) for i in np.unravel_index(int(share_KM.argmin()), share_KM.shape))
     window_RM = free_RM[:, piece : int(last_KM[option, piece]) + 1]
     at_R = starts_M[piece + window_RM.argmin(axis=1)]
-    return option, int(starts_M[piece]), gap_KMR[option, piece], at_R
+    return option, int(starts_M[piece]), lowest_KMR[option, piece], at_R
+
+
+def _lacking(shortfall: Shortfall) -> str:
+    return f"{round(shortfall.needed - shortfall.available, 6):g} {shortfall.unit}"
+
+
+def _what_would_fit(lowest_R: Int, latency_ms: int) -> str:
+    if not lowest_R[0] or not lowest_R[1]:
+        return ""
+    thousandths = (free * 1000 // step for free, step in zip(lowest_R.tolist(), STEPS_PER_UNIT, strict=True))
+    most = _amounts(*(t / 1000 for t in thousandths))  # rounded down, so that it does fit
+    return f"; a configuration of at most {most} that takes {latency_ms} ms would fit there"
 
 
 def _config(demand: Demand) -> str:
     """``2 vCPU, 4 GiB, 50 % SM, 8 GiB GPU memory``."""
-    cpu, memory, sm, gpu_memory = (d / step for d, step in zip(demand, STEPS_PER_UNIT, strict=True))
-    return f"{cpu:g} vCPU, {memory:g} GiB" + (
-        f", {sm:g} % SM, {gpu_memory:g} GiB GPU memory" if sm or gpu_memory else ""
-    )
+    return _amounts(*(d / step for d, step in zip(demand, STEPS_PER_UNIT, strict=True)))
+
+
+def _amounts(cpu: float, memory: float, sm: float, gpu_memory: float) -> str:
+    gpu = f", {sm:.10g} % SM, {gpu_memory:.10g} GiB GPU memory" if sm or gpu_memory else ""
+    return f"{cpu:.10g} vCPU, {memory:.10g} GiB{gpu}"
 
 
 def _range_minimum(values_RM: Int, last_KM: Int) -> Int:

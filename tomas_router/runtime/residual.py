@@ -8,7 +8,7 @@ so nothing may run there. After the floor and ceil at the edges there is no floa
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,6 +87,14 @@ class ResidualCapacity:
         of_self, of_other = (np.searchsorted(c.starts_N, starts, side="right") - 1 for c in (self, other))
         free = np.minimum(self.free_RN[:, of_self], other.free_RN[:, of_other])
         return ResidualCapacity(starts, np.ascontiguousarray(free), self.end_ms, self.known_until_ms)
+
+    def held(self) -> ResidualCapacity:
+        """The same curve without an end: what is free in the last piece before it stays free."""
+        in_time = self.starts_N < self.end_ms
+        if not in_time.any():
+            return replace(self, end_ms=FOREVER_MS)
+        free = np.ascontiguousarray(self.free_RN[:, in_time])
+        return replace(self, starts_N=self.starts_N[in_time], free_RN=free, end_ms=FOREVER_MS)
 
     def merged(self) -> ResidualCapacity:
         """The same curve without breakpoints at which nothing changes."""
