@@ -237,3 +237,8 @@ def test_greedy_plan_is_the_same_every_time() -> None:
     steps = [StepDemand([cpu_job(3, 700), cpu_job(1, 900)], tuple(range(max(0, i - 1), i))) for i in range(6)]
     timeline = curve((0, *FULL), (1500, 2, 32, 100, 16), (2500, *FULL))
     assert len({allocate_plan(steps, timeline, limits=GREEDY) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("limits", [GREEDY, NO_TIME_LIMIT])
+def test_plan_without_steps_when_placed_is_empty(limits: SearchLimits) -> None:
+    assert allocate_plan([], curve((0, 2, 32, 100, 16)), limits=limits) == ()

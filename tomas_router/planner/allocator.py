@@ -132,7 +132,7 @@ def allocate_plan(
     plans are solved to proven optimality (``plan_search``).
 
     Args:
-        steps: at least one.
+        steps: none gives an empty plan.
         timeline: as for ``allocate``.
         release_ms: as for ``allocate``.
         ledger: as for ``allocate``; one booking holds the whole plan.

@@ -76,8 +76,8 @@ class PlanProblem:
 
     @cached_property
     def bound_ms(self) -> int:
-        """No schedule has a smaller makespan."""
-        return max(self.earliest_completion_ms)
+        """No schedule has a smaller makespan; a plan without steps is done when it may begin."""
+        return max(self.earliest_completion_ms, default=self.release_ms)
 
     @cached_property
     def far_ms(self) -> int:
