@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Frozen(BaseModel):
@@ -113,6 +113,13 @@ class TrainConfig(_Frozen):
     """Candidate tools that share a batch."""
     workers: int = 0
     """Processes that prepare batches; 0 prepares them between steps."""
+    precision: Literal["fp32", "tf32", "bf16"] = "tf32"
+    """What the backbone's layers compute in. Trained weights, their optimizer, heads, losses and similarities are kept
+    in float32 in any case; ``tf32`` rounds the factors of products on GPUs that can."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches a step, one after the other; the step takes the mean of their gradients."""
+    gradient_checkpointing: bool = False
+    """The backbone's layers forget their activations and compute them again: less memory, a third more time."""
     learning_rate: float = 3e-4
     text_learning_rate: float | None = None
     """Of the layers that read text alone; where left out, that of the others. A gentle one keeps more of what they
@@ -146,6 +153,17 @@ class RunConfig(_Frozen):
 
     model: ModelConfig
     train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _trained_weights_have_a_type_to_compute_in(self) -> RunConfig:
+        if self.train is None or self.train.precision == "bf16" or self.train.mode not in ("upper", "full"):
+            return self
+        if self.model.backbone.dtype != "float32":
+            raise ValueError(
+                f"train.precision must be 'bf16' where train.mode {self.train.mode!r} trains layers of backbone.dtype "
+                f"{self.model.backbone.dtype!r} (they are kept in float32), got {self.train.precision!r}"
+            )
+        return self
 
 
 def load_config(path: str | Path) -> RunConfig:

@@ -177,7 +177,7 @@ def test_retrieval_warm_up_when_run_teaches_retrieval_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize("workers", [0, 2])
 def test_feed_when_workers_prepare_it_gives_the_same_batches_in_order(tmp_path: Path, workers: int) -> None:
     run = trainer(tmp_path)
-    fed = [prepared.batch.examples[0].instruction for prepared in run.feed.steps(3, 8, workers)]
+    fed = [prepared.batch.examples[0].instruction for prepared in run.feed.batches(range(3, 8), workers)]
     assert fed == [run.feed[step].batch.examples[0].instruction for step in range(3, 8)]
     assert len(set(fed)) > 1
 

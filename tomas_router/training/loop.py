@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, Batc
 from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.feed import Feed
-from tomas_router.training.losses import plan_losses, total
+from tomas_router.training.losses import DEFAULT_WEIGHTS, plan_losses, total
+from tomas_router.training.processes import Processes
 from tomas_router.training.retrieval_warmup import train_retrieval
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
@@ -43,6 +45,7 @@ from tomas_router.training.text_states import TextStates
 from tomas_router.training.whitening import standardise_inputs
 
 LOG_EVERY = 10
+LOGGED = (*DEFAULT_WEIGHTS, "gradient_norm")
 
 
 class Trainer:
@@ -56,8 +59,10 @@ class Trainer:
         statistics: Statistics,
         run_dir: Path,
         device: str = "cpu",
+        processes: Processes | None = None,
     ) -> None:
         assert config.train is not None
+        self.processes = processes or Processes(device=device)
         self.model, self.config, self.train_config = model, config, config.train
         self.tokenizer_path, self.statistics, self.run_dir, self.device = (
             tokenizer_path,
@@ -84,10 +89,14 @@ class Trainer:
             self.train_config.max_train_task_tokens,
         )
         freeze(model, self.train_config.mode)
+        model.backbone.autocast_dtype = torch.bfloat16 if self.train_config.precision == "bf16" else None
+        if self.train_config.gradient_checkpointing:
+            model.backbone.recompute()
         if self.train_config.dropout:
             add_dropout(model, self.train_config.dropout)
         self.feed = Feed(self.sampler, self.tokenizer, statistics, self.limits)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
+        self.processes.share(model)
         self.optimizer = build_optimizer(model, self.train_config)
         self.average = WeightAverage(model, self.train_config.average_decay)
         self.step = 0
@@ -96,22 +105,23 @@ class Trainer:
     def run(self) -> None:
         """Trains to ``train.steps``, from wherever the run stands; the model then holds the averaged weights."""
         config = self.train_config
-        sums: dict[str, list[Tensor]] = defaultdict(list)
+        found: dict[str, list[Tensor]] = defaultdict(list)
         started = time.monotonic()
-        with _progress() as progress:
+        with _progress(shown=self.processes.is_first) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, loss="")
-            for prepared in self.feed.steps(self.step, config.steps, config.workers):
-                for name, value in self.train_step(prepared).items():
-                    sums[name].append(value)
+            fed = self.feed.batches(self._numbers(self.step, config.steps), config.workers)
+            while self.step < config.steps:
+                drawn = [next(fed) for _ in range(config.gradient_accumulation)]
+                for name, value in self.train_step(drawn).items():
+                    found[name].append(value)
                 self.step += 1
                 if self.step % LOG_EVERY == 0 or self.step == config.steps:
-                    means = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
+                    means = self.processes.means(found, LOGGED)
                     self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
                     progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
-                    sums.clear()
+                    found.clear()
                 if self.step % config.validate_every == 0 and self.step < config.steps:
-                    with self.average.applied(self.model):
-                        self._log({"step": self.step, "validation": self.validate(limit=256)})
+                    self._validate_and_log()
                 if self.step % config.checkpoint_every == 0:
                     self.save_state()
                 progress.advance(bar)
@@ -121,24 +131,46 @@ class Trainer:
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
 
-    def train_step(self, prepared: Prepared | None = None) -> dict[str, Tensor]:
-        """One update on the step's own batch, drawn here unless it is ``prepared``; returns the losses."""
+    def train_step(self, drawn: Sequence[Prepared] | None = None) -> dict[str, Tensor]:
+        """One update on the step's own batches, drawn here unless given; returns the means of their losses."""
+        config, numbers = self.train_config, self._numbers(self.step, self.step + 1)
         self.model.train()
         self._set_learning_rate()
-        torch.manual_seed(self.train_config.seed * 1_000_003 + self.step)  # whatever ran before, also in a resumed run
-        explain = self.step % self.train_config.explanation_every == 0
-        losses = self.losses(self.ready(prepared or self.feed[self.step]), explain)
+        explain = self.step % config.explanation_every == 0
+        found: dict[str, list[Tensor]] = defaultdict(list)
         self.optimizer.zero_grad(set_to_none=True)
-        total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
+        for number, prepared in zip(numbers, drawn or self.feed.batches(numbers, 0), strict=True):
+            torch.manual_seed(config.seed * 1_000_003 + number)  # whatever ran before, also in a resumed run
+            losses = self.losses(self.ready(prepared), explain)
+            (total(losses, config.loss_weights) / len(numbers)).backward()  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                found[name].append(loss.detach())
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        norm = nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
+        self.processes.average_gradients(trainable)
+        norm = nn.utils.clip_grad_norm_(trainable, config.max_grad_norm)
         self.optimizer.step()
         self.average.update(self.model)
-        return {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+        return {name: torch.stack(values).mean() for name, values in found.items()} | {"gradient_norm": norm}
 
-    @torch.no_grad()
+    def _numbers(self, first: int, last: int) -> range:
+        """The batches that this process takes in steps ``first`` to ``last`` - 1: the next one is another process's."""
+        each, count = self.train_config.gradient_accumulation, self.processes.count
+        return range(first * each * count + self.processes.rank, last * each * count, count)
+
+    def _validate_and_log(self) -> None:
+        if self.processes.is_first:
+            with self.average.applied(self.model):
+                self._log({"step": self.step, "validation": self.validate(limit=256)})
+        self.processes.wait()
+
     def initialise_heads(self, batches: int = 2) -> None:
         """Fits what meets the backbone's states for the first time to their size (``whitening``)."""
+        if self.processes.is_first:
+            self._fit_heads(batches)
+        self.processes.share(self.model)
+
+    @torch.no_grad()
+    def _fit_heads(self, batches: int) -> None:
         self.model.eval()
         model, start = self.model, self.config.model.temporal.virtual_tokens
         drawn = [self.ready(self.feed[step]) for step in range(batches)]
@@ -161,9 +193,13 @@ class Trainer:
 
     def warm_up_retrieval(self) -> None:
         """Trains the retrieval vectors for ``train.retrieval_steps``, on the text layers as they are."""
+        if self.train_config.retrieval_steps:
+            if self.processes.is_first:
+                self._train_retrieval()
+            self.processes.share(self.model)
+
+    def _train_retrieval(self) -> None:
         config = self.train_config
-        if not config.retrieval_steps:
-            return
         self.model.train()
         losses = train_retrieval(
             self.model,
@@ -253,6 +289,11 @@ class Trainer:
 
     def save_state(self) -> None:
         """Replaces ``checkpoint/`` with the present state; a cut-off run loses at most ``checkpoint_every`` steps."""
+        if self.processes.is_first:
+            self._write_state()
+        self.processes.wait()
+
+    def _write_state(self) -> None:
         fresh = self.run_dir / "checkpoint.new"
         shutil.rmtree(fresh, ignore_errors=True)
         save_checkpoint(fresh, self.model, self.statistics, self.tokenizer_path, [])
@@ -294,6 +335,8 @@ class Trainer:
             group["lr"] = group["peak_lr"] * warm * max(decay, 0.03)
 
     def _log(self, record: dict[str, Any]) -> None:
+        if not self.processes.is_first:
+            return
         with (self.run_dir / "log.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -325,12 +368,15 @@ def twins_right(source: Source, batch: Batch, tool_logits_BKN: Tensor) -> list[f
 
 
 def freeze(model: TOMASLLMModel, mode: str) -> None:
-    """Embeddings never train (they are shared with the LM head and most of the size)."""
+    """Embeddings never train (they are shared with the LM head and most of the size); what trains is float32."""
     model.backbone.lm.requires_grad_(mode in ("upper", "full"))
     if model.backbone.text is not None:
         model.backbone.text.requires_grad_(mode == "full")
     model.backbone.embedding_table.requires_grad_(False)
     model.backbone.lm.lm_head.requires_grad_(False)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def add_dropout(model: TOMASLLMModel, share: float) -> None:
@@ -375,11 +421,12 @@ def with_calibration(statistics: Statistics, calibration: Calibration) -> Statis
     return replace(statistics, calibration=calibration)
 
 
-def _progress() -> Progress:
+def _progress(shown: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
+        disable=not shown,
     )
