@@ -10,7 +10,15 @@ import numpy as np
 
 from tomas_router.datasets.instruction_generator import more_training_rows
 from tomas_router.datasets.rows import Row, load_rows
-from tomas_router.datasets.worlds import ROWS, load_worlds, world_registry, world_rows
+from tomas_router.datasets.worlds import (
+    ROWS,
+    TONGUE_ROWS,
+    load_tongues,
+    load_worlds,
+    tongue_rows,
+    world_registry,
+    world_rows,
+)
 from tomas_router.features.tool_rows import Float, raw_features
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
@@ -78,9 +86,15 @@ def load_own(split: str, generated_rows: int = 0) -> Source:
 
 
 def load_world_source(split: str) -> Source:
-    """Generated requests over the written worlds of a split, with their tools as the registry."""
+    """Generated requests over the written worlds of a split, with their tools as the registry.
+
+    Training also gets requests in other languages; validation keeps to the rows that are shipped.
+    """
     worlds = load_worlds(split)
-    return Source(WORLDS, world_registry(worlds), None, tuple(world_rows(worlds, ROWS[split], split)))
+    rows = world_rows(worlds, ROWS[split], split)
+    if split == "train":
+        rows += tongue_rows(load_tongues(worlds), TONGUE_ROWS[split], split)
+    return Source(WORLDS, world_registry(worlds), None, tuple(rows))
 
 
 def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
