@@ -191,7 +191,7 @@ class _Rewriter:
 
     def _packed_weight(self, source: str, weight_KN: Array) -> None:
         """Stores 4-bit numbers and steps, and the product of both, which ONNX Runtime folds when it loads the graph."""
-        packed = pack(torch.from_numpy(np.ascontiguousarray(weight_KN.T)))
+        packed = pack(torch.from_numpy(np.array(weight_KN.T)))
         numbers_BLN = packed.numbers_NK.numpy().T.reshape(-1, BLOCK, weight_KN.shape[1])
         steps_B1N = packed.steps_NB.numpy().T.astype(np.uint8)[:, None]
         self.constants[f"{source}_packed"] = _int4_tensor(f"{source}_packed", numbers_BLN)

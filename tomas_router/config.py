@@ -132,6 +132,8 @@ class TrainConfig(_Frozen):
     """Share of what attention and feed-forward blocks of training layers add that is dropped."""
     average_decay: float = 0.98
     """Of the weights' running average, which is what is kept."""
+    round_from: int | None = None
+    """Step from which layers compute as ``export --quantize packed`` rounds them; where left out, never."""
     max_train_tool_tokens: int = 40
     max_train_task_tokens: int = 96
     mixture: dict[str, float]

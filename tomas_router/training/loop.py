@@ -39,6 +39,7 @@ from tomas_router.training.feed import Feed
 from tomas_router.training.losses import DEFAULT_WEIGHTS, plan_losses, total
 from tomas_router.training.processes import Processes
 from tomas_router.training.retrieval_warmup import train_retrieval
+from tomas_router.training.rounding import LayerRounding
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
 from tomas_router.training.text_states import TextStates
@@ -94,6 +95,8 @@ class Trainer:
             model.backbone.recompute()
         if self.train_config.dropout:
             add_dropout(model, self.train_config.dropout)
+        rounded = model.backbone.layers if self.train_config.round_from is not None else []
+        self.rounding = LayerRounding(rounded)
         self.feed = Feed(self.sampler, self.tokenizer, statistics, self.limits)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
         self.processes.share(model)
@@ -130,12 +133,19 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
+        self._round_layers()
+
+    def _round_layers(self) -> None:
+        start = self.train_config.round_from
+        self.rounding.on = start is not None and self.step >= start
+        self.rounding.refresh()
 
     def train_step(self, drawn: Sequence[Prepared] | None = None) -> dict[str, Tensor]:
         """One update on the step's own batches, drawn here unless given; returns the means of their losses."""
         config, numbers = self.train_config, self._numbers(self.step, self.step + 1)
         self.model.train()
         self._set_learning_rate()
+        self._round_layers()
         explain = self.step % config.explanation_every == 0
         found: dict[str, list[Tensor]] = defaultdict(list)
         self.optimizer.zero_grad(set_to_none=True)
@@ -160,6 +170,7 @@ class Trainer:
     def _validate_and_log(self) -> None:
         if self.processes.is_first:
             with self.average.applied(self.model):
+                self._round_layers()
                 self._log({"step": self.step, "validation": self.validate(limit=256)})
         self.processes.wait()
 
