@@ -31,7 +31,7 @@ TOLERANCES: dict[Quantisation, Tolerance] = {
     ),
     "packed": Tolerance(
         relative_error=0.6,
-        reason="layers rounded to 4 bits in blocks of 32, activations to 8 bits a row; the error adds up over the layers",
+        reason="layers rounded to 4 bits a block, activations to 8 bits a row; the error adds up over the layers",
     ),
     "int4": Tolerance(
         relative_error=0.6,

@@ -2,7 +2,7 @@
 
 A weight is ``number * step * channel``: a number of 4 bits (-7 to 7), a small whole step (1 to 9) for each block of 32
 inputs, and one scale for an output channel. ``number * step`` has 7 bits, so the products are those of ``int8`` graphs;
-ONNX Runtime multiplies the two once, when a session is made. Training can round in the same way (``training.rounding``).
+ONNX Runtime multiplies the two once, when a session is made. Training can round alike (``training.rounding``).
 
 N outputs, K inputs, B blocks.
 """

@@ -134,7 +134,7 @@ def compose(first: Row, second: Row, rng: np.random.Generator) -> Row:
 def _fused(first: str, second: str, rng: np.random.Generator) -> str:
     """One sentence of two requests."""
     second = second.strip()
-    if second[1:2].islower() or second[1:2] == " " and not second.startswith(KEEP_CAPITAL):
+    if second[1:2].islower() or (second[1:2] == " " and not second.startswith(KEEP_CAPITAL)):
         second = second[0].lower() + second[1:]
     return str(rng.choice(FUSED_JOINERS)).format(a=first.strip().rstrip(".?!"), b=second)
 
