@@ -10,7 +10,7 @@ from tomas_router.datasets.alternatives import draw_alternatives
 from tomas_router.datasets.composer import Composed
 from tomas_router.datasets.rows import Row
 from tomas_router.datasets.tongues import TongueTeller, load_words
-from tomas_router.datasets.worlds.requests import MAX_DRAWS, WorldComposer
+from tomas_router.datasets.worlds.requests import MAX_DRAWS, ROWS, WorldComposer
 from tomas_router.datasets.worlds.world import World
 
 MIX: dict[str, float] = {
@@ -18,9 +18,10 @@ MIX: dict[str, float] = {
     "chain_and_other": 0.06, "no_tool": 0.07,
 }  # fmt: skip
 CHAINED = ("chain", "fan_out", "chain_and_other")
-LANGUAGE_SHARES = {"de": 0.31, "es": 0.31, "zh": 0.26, "fr": 0.12}
-TONGUE_ROWS = {"train": 8_000, "test": 160}
-"""With 36,000 rows in English, 18 % of the rows of worlds in training."""
+LANGUAGE_SHARES = {"de": 0.32, "es": 0.32, "zh": 0.27, "fr": 0.09}
+TONGUE_SHARE = 0.18
+"""Of all rows of worlds in training."""
+TONGUE_ROWS = {"train": round(ROWS["train"] * TONGUE_SHARE / (1 - TONGUE_SHARE)), "test": 160}
 
 
 def tongue_rows(spoken: Mapping[str, Sequence[World]], count: int, split: str, seed: int = 23) -> list[Row]:
