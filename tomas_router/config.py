@@ -141,6 +141,8 @@ class TrainConfig(_Frozen):
     data_dirs: tuple[str, ...] = ()
     generated_rows: int = 0
     """Requests composed for this run from the training phrasings, beside the shipped rows of ``own``."""
+    generated_world_rows: int = 36_000
+    """English requests composed for this run over the worlds; those in other languages follow in proportion."""
     explanation_every: int = 8
     """Every n-th batch also trains the language-model head."""
     checkpoint_every: int = 100

@@ -80,7 +80,13 @@ class Trainer:
         )
         names = list(self.train_config.mixture)
         self.sampler = BatchSampler(
-            load_sources(names, self.train_config.data_dirs, "train", self.train_config.generated_rows),
+            load_sources(
+                names,
+                self.train_config.data_dirs,
+                "train",
+                self.train_config.generated_rows,
+                self.train_config.generated_world_rows,
+            ),
             self.train_config.mixture,
             self.train_config.batch_size,
             self.train_config.pool_size,
