@@ -102,8 +102,12 @@ class ModelConfig(_Frozen):
 class TrainConfig(_Frozen):
     """One training run."""
 
-    mode: Literal["heads", "upper", "full"] = "full"
-    """What of the backbone trains: nothing, the layers above ``text_layers``, or all of it."""
+    mode: Literal["heads", "upper", "lora", "full"] = "full"
+    """What of the backbone trains: nothing, the layers above ``text_layers``, low-rank matrices beside all layers, or
+    all layers."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """The low-rank product counts ``lora_alpha / lora_rank`` times."""
     seed: int = 7
     steps: int = 600
     batch_size: int = 64
@@ -129,7 +133,8 @@ class TrainConfig(_Frozen):
     warmup_steps: int = 40
     max_grad_norm: float = 1.0
     dropout: float = 0.0
-    """Share of what attention and feed-forward blocks of training layers add that is dropped."""
+    """Share of what attention and feed-forward blocks of training layers add that is dropped; in mode ``lora`` of what
+    the low-rank matrices read."""
     average_decay: float = 0.98
     """Of the weights' running average, which is what is kept."""
     round_from: int | None = None

@@ -1,6 +1,8 @@
-"""Run by torchrun in ``test_processes.py``: trains a tiny model and writes what each process ended with.
+"""Run twice at once by ``test_processes.py``: trains a tiny model and writes what each process ended with.
 
-torchrun --nproc-per-node 2 two_processes.py FOLDER
+Then ``tomas train`` runs in the same processes, which have met already.
+
+accelerate launch --multi_gpu --num_processes 2 two_processes.py FOLDER
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 
 from tests import tiny
+from tomas_router.cli.main import main as tomas
 from tomas_router.model.tomas_model import TOMASLLMModel
-from tomas_router.training.loop import Trainer, fit_statistics
+from tomas_router.training.loop import Trainer
 from tomas_router.training.processes import Processes
 
-STEPS = 2
-SETTINGS = {"steps": STEPS, "batch_size": 4, "explanation_every": 2, "validate_every": 1, "retrieval_steps": 1}
+SETTINGS = {"steps": 2, "batch_size": 4, "explanation_every": 2, "validate_every": 1, "retrieval_steps": 1}
 """The first step has gradients for the explanation, which the second lacks."""
 
 
@@ -28,7 +30,7 @@ def trained(folder: Path, processes: Processes, seed: int, **settings: object) -
     config = tiny.run_config(**(SETTINGS | settings))
     torch.manual_seed(seed)
     model = TOMASLLMModel.from_config(config.model)
-    trainer = Trainer(model, config, tiny.TOKENIZER, fit_statistics(config), folder, "cpu", processes)
+    trainer = Trainer(model, config, tiny.TOKENIZER, tiny.statistics(), folder, "cpu", processes)
     trainer.warm_up_retrieval()
     trainer.initialise_heads(1)
     trainer.run()
@@ -53,7 +55,8 @@ def main(folder: Path) -> None:
         {name: p.detach().clone() for name, p in trainer.model.named_parameters()},
         folder / f"weights{processes.rank}.safetensors",
     )
-    processes.leave()
+    command = ["train", "--config", str(folder / "tiny.yaml"), "--out", str(folder / "command"), "--device", "cpu"]
+    assert tomas(command) == 0
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def _recomputed(layer: nn.Module, forward: Callable[..., Tensor]) -> Callable[..
             return forward(hidden_BTD, past_key_values=past_key_values, **options)
         if past_key_values is None:
             return checkpoint(forward, hidden_BTD, use_reentrant=False, **options)
-        index = layer.self_attn.layer_idx
+        index: int = layer.self_attn.layer_idx  # type: ignore[assignment,union-attr]
         keys, values = _part(past_key_values, index)
 
         def once(hidden: Tensor, keys: Tensor | None, values: Tensor | None) -> tuple[Tensor, ...]:
