@@ -33,7 +33,7 @@ class BackboneConfig(_Frozen):
     device_map: str | None = None
     """``None`` = CPU, otherwise as transformers takes it (``cuda``, ``auto``)."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    sizes: dict[str, int] | None = None
+    sizes: dict[str, bool | int] | None = None
     """Qwen2Config fields for ``source: random`` (tests, benchmarks)."""
 
     @model_validator(mode="after")
