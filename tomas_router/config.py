@@ -137,6 +137,8 @@ class TrainConfig(_Frozen):
     the low-rank matrices read."""
     average_decay: float = 0.98
     """Of the weights' running average, which is what is kept."""
+    round_from: int | None = None
+    """Step from which layers compute as ``export --quantize packed`` rounds them; where left out, never."""
     max_train_tool_tokens: int = 40
     max_train_task_tokens: int = 96
     mixture: dict[str, float]
@@ -144,6 +146,8 @@ class TrainConfig(_Frozen):
     data_dirs: tuple[str, ...] = ()
     generated_rows: int = 0
     """Requests composed for this run from the training phrasings, beside the shipped rows of ``own``."""
+    generated_world_rows: int = 36_000
+    """English requests composed for this run over the worlds; those in other languages follow in proportion."""
     explanation_every: int = 8
     """Every n-th batch also trains the language-model head."""
     checkpoint_every: int = 100

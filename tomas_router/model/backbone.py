@@ -94,6 +94,11 @@ class QwenBackbone(nn.Module):
         return config
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """All layers from the lowest, text layers first."""
+        return [*(self.text.layers if self.text is not None else ()), *self.lm.model.layers]
+
+    @property
     def embedding_table(self) -> nn.Embedding:
         """The token embedding, (vocabulary, D)."""
         table: nn.Embedding = self.lm.model.embed_tokens

@@ -39,6 +39,7 @@ from tomas_router.training.losses import DEFAULT_WEIGHTS, plan_losses, total
 from tomas_router.training.modes import build_optimizer, has_frozen_text, set_mode
 from tomas_router.training.processes import Processes
 from tomas_router.training.retrieval_warmup import train_retrieval
+from tomas_router.training.rounding import LayerRounding
 from tomas_router.training.run_log import RunLog
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
@@ -80,7 +81,13 @@ class Trainer:
         )
         names = list(self.train_config.mixture)
         self.sampler = BatchSampler(
-            load_sources(names, self.train_config.data_dirs, "train", self.train_config.generated_rows),
+            load_sources(
+                names,
+                self.train_config.data_dirs,
+                "train",
+                self.train_config.generated_rows,
+                self.train_config.generated_world_rows,
+            ),
             self.train_config.mixture,
             self.train_config.batch_size,
             self.train_config.pool_size,
@@ -90,6 +97,8 @@ class Trainer:
             self.train_config.max_train_task_tokens,
         )
         set_mode(model, self.train_config)
+        rounded = model.backbone.layers if self.train_config.round_from is not None else []
+        self.rounding = LayerRounding(rounded)
         self.feed = Feed(self.sampler, self.tokenizer, statistics, self.limits)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
         self.tool_texts = ToolTexts(model) if self.train_config.mode == "heads" else None
@@ -129,12 +138,19 @@ class Trainer:
             for name, parameter in self.model.named_parameters():
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
+        self._round_layers()
+
+    def _round_layers(self) -> None:
+        start = self.train_config.round_from
+        self.rounding.on = start is not None and self.step >= start
+        self.rounding.refresh()
 
     def train_step(self, drawn: Sequence[Prepared] | None = None) -> dict[str, Tensor]:
         """One update on the step's own batches, drawn here unless given; returns the means of their losses."""
         config, numbers = self.train_config, self.batch_numbers(self.step, self.step + 1)
         self.model.train()
         self._set_learning_rate()
+        self._round_layers()
         explain = self.step % config.explanation_every == 0
         found: dict[str, list[Tensor]] = defaultdict(list)
         self.optimizer.zero_grad(set_to_none=True)
@@ -159,6 +175,7 @@ class Trainer:
     def _validate_and_log(self) -> None:
         if self.processes.is_first:
             with self.average.applied(self.model):
+                self._round_layers()
                 self._log({"step": self.step, "validation": self.validate(limit=256)})
         self.processes.wait()
 
