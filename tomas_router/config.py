@@ -156,6 +156,13 @@ class TrainConfig(_Frozen):
     """Steps that train the retrieval vectors alone before the run."""
     loss_weights: dict[str, float] = {}
 
+    @model_validator(mode="after")
+    def _rounded_layers_all_train(self) -> TrainConfig:
+        # States of frozen layers are remembered unrounded, and LoRA's own matrices are not what an export rounds.
+        if self.round_from is not None and self.mode != "full":
+            raise ValueError(f"train.round_from needs train.mode 'full', got {self.mode!r}")
+        return self
+
 
 class RunConfig(_Frozen):
     """A YAML file of ``configs/``."""
