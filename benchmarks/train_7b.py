@@ -91,7 +91,7 @@ def run_config(part: Part, batch_size: int, device: str, tiny: bool) -> RunConfi
     sizes = TINY if tiny else QWEN_7B
     backbone = BackboneConfig(
         source="random",
-        sizes={name: int(value) for name, value in sizes.items()},
+        sizes=sizes,
         text_layers=min(part.text_layers, sizes["num_hidden_layers"] - 1),
         dtype="bfloat16",
         device_map=device,

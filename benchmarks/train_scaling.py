@@ -34,7 +34,6 @@ CONFIG = Path(__file__).parents[1] / "configs" / "embedded.yaml"
 SMOLLM2 = {
     "vocab_size": 49152,
     "hidden_size": 576,
-    "num_hidden_layers": 12,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
     "intermediate_size": 1536,
@@ -42,7 +41,6 @@ SMOLLM2 = {
 }
 TINY = SMOLLM2 | {
     "hidden_size": 32,
-    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "intermediate_size": 48,
@@ -54,15 +52,18 @@ def run_config(args: argparse.Namespace) -> RunConfig:
     """The embedded preset on our own data."""
     preset = load_config(CONFIG)
     assert preset.train is not None
-    sizes = TINY if args.tiny else SMOLLM2
-    backbone = BackboneConfig(source="random", sizes=sizes, text_layers=1 if args.tiny else 8)
+    layers, text_layers = (3, 1) if args.tiny else (preset.model.backbone.num_layers, preset.model.backbone.text_layers)
+    assert layers is not None
+    sizes = (TINY if args.tiny else SMOLLM2) | {"num_hidden_layers": layers}
+    backbone = BackboneConfig(source="random", sizes=sizes, text_layers=text_layers)
     smaller = {"batch_size": 4, "pool_size": 12, "workers": 0, "mixture": {"own": 1.0}} if args.tiny else {}
     tool = preset.model.tool.model_copy(update={"d_resource": 8}) if args.tiny else preset.model.tool
     changes = {
         "mixture": {"own": 0.55, "worlds": 0.45},
         "generated_rows": 0,
-        "precision": args.precision,
-        "workers": args.workers,
+        "generated_world_rows": 4000,
+        "precision": args.precision or preset.train.precision,
+        "workers": preset.train.workers if args.workers is None else args.workers,
     } | smaller
     return RunConfig(
         model=preset.model.model_copy(update={"backbone": backbone, "tool": tool}),
@@ -107,6 +108,7 @@ def work(args: argparse.Namespace) -> None:
     processes = Processes.join(args.device)
     torch.set_float32_matmul_precision("high")
     config, console = run_config(args), Console()
+    assert config.train is not None
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for among in (Processes(device=processes.device), processes):
@@ -122,8 +124,8 @@ def work(args: argparse.Namespace) -> None:
         alone, together = results
         record = {
             "machine": machine(args.device) | {"cpu_cores": os.cpu_count()},
-            "precision": args.precision,
-            "workers_a_process": args.workers,
+            "precision": config.train.precision,
+            "workers_a_process": config.train.workers,
             "results": results,
             "speed_up": round(together["samples_per_s"] / alone["samples_per_s"], 3),
         }
@@ -144,8 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2, help="how many to compare with one")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--warm-up", type=int, default=WARM_UP_STEPS)
-    parser.add_argument("--workers", type=int, default=7, help="processes that prepare batches, for each that trains")
-    parser.add_argument("--precision", default="tf32", choices=["fp32", "tf32", "bf16"])
+    parser.add_argument("--workers", type=int, help="processes that prepare batches, for each that trains")
+    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], help="by default the preset's")
     parser.add_argument("--out", type=Path, default=Path("train_scaling.json"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="a shape that a CPU can train, to see that it runs")

@@ -33,7 +33,7 @@ class BackboneConfig(_Frozen):
     device_map: str | None = None
     """``None`` = CPU, otherwise as transformers takes it (``cuda``, ``auto``)."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    sizes: dict[str, int] | None = None
+    sizes: dict[str, bool | int] | None = None
     """Qwen2Config fields for ``source: random`` (tests, benchmarks)."""
 
     @model_validator(mode="after")
@@ -155,6 +155,13 @@ class TrainConfig(_Frozen):
     retrieval_steps: int = 0
     """Steps that train the retrieval vectors alone before the run."""
     loss_weights: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _rounded_layers_all_train(self) -> TrainConfig:
+        # States of frozen layers are remembered unrounded, and LoRA's own matrices are not what an export rounds.
+        if self.round_from is not None and self.mode != "full":
+            raise ValueError(f"train.round_from needs train.mode 'full', got {self.mode!r}")
+        return self
 
 
 class RunConfig(_Frozen):

@@ -10,8 +10,10 @@ pytest.importorskip("torch")
 
 from tomas_router.datasets.rows import Row, load_rows
 from tomas_router.errors import DataValidationError
+from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import load_tool_registry
-from tomas_router.training.adapt import adapt, checked_rows, with_splits
+from tomas_router.training.__main__ import main
+from tomas_router.training.adapt import adapt, checked_rows, enough, with_splits
 from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
@@ -42,8 +44,8 @@ def test_checked_rows_when_tools_are_unknown_lists_every_one(tmp_path: Path) -> 
 
 def test_checked_rows_when_too_few_says_how_many_are_needed(tmp_path: Path) -> None:
     registry, requests = _write(tmp_path, ["feed_cat"] * 3)
-    with pytest.raises(DataValidationError, match="at least 10 requests, got 3"):
-        checked_rows(requests, load_tool_registry(registry))
+    with pytest.raises(DataValidationError, match=r"requests\.jsonl: must hold at least 10 requests, got 3"):
+        enough(checked_rows(requests, load_tool_registry(registry)), requests)
 
 
 def test_with_splits_when_none_is_given_holds_out_a_fifth_and_keeps_given_ones() -> None:
@@ -71,3 +73,41 @@ def test_adapt_when_run_trains_on_the_requests_and_measures_both_ends(tmp_path: 
     moved = {k for k, v in after.state_dict().items() if not v.equal(before.state_dict()[k])}
     assert any(name.startswith("classifier.") for name in moved)
     assert not any(name.startswith("backbone.text.") for name in moved)
+
+
+def test_adapt_when_given_runs_learns_their_corrections_and_updates_the_profile(tmp_path: Path) -> None:
+    registry, requests = _write(tmp_path, ["feed_cat"] * 8)
+    config = {"cpu_core": 1, "cpu_mem_gb": 0.5, "gpu_sm": 0, "gpu_mem_gb": 0}
+    ran = {"tool": "feed_cat", "input_size": "small", "resource_config": config, "latency_ms": 30.0}
+    records = [
+        {"instruction": f"Water plant {i}.", "steps": [ran], "corrected_steps": [{"tool": "water_plants"}]}
+        for i in range(6)
+    ]
+    runs, profiling = tmp_path / "runs.jsonl", tmp_path / "profiling.csv"
+    runs.write_text("".join(json.dumps(record) + "\n" for record in records))
+    columns = "tool,input_size,cpu_core,cpu_mem_gb,gpu_sm,gpu_mem_gb,latency_ms"
+    profiling.write_text(f"{columns}\nfeed_cat,small,1,0.5,0,0,99\nwater_plants,large,1,1,0,0,500\n")
+    tiny.save_tiny_checkpoint(tmp_path / "start")
+
+    def measure(_: Checkpoint, data: Path) -> dict[str, float]:
+        taught = {row.instruction: [step.tool for step in row.steps] for row in load_rows(data)}
+        assert taught["Water plant 3."] == ["water_plants"]
+        assert taught["Do job 2."] == ["feed_cat"]
+        return {"node F1": 0.5}
+
+    adapted = adapt(
+        registry, requests, tmp_path / "run", measure,
+        runs=runs, profiling=profiling, start=tmp_path / "start", steps=1, batch_size=4,
+    )  # fmt: skip
+    assert adapted.held_out == 3
+    assert adapted.profile is not None
+    rows = ProfilingTable.from_csv(adapted.profile).all_rows
+    assert [(row.tool, row.latency_ms) for row in rows] == [("feed_cat", 30.0), ("water_plants", 500.0)]
+
+
+def test_command_when_neither_requests_nor_runs_are_given_says_what_belongs_together(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--my-tools", "tools.json"])
+    assert "--my-tools belongs together with --requests, --from-runs, or both" in capsys.readouterr().err

@@ -100,3 +100,9 @@ def test_precision_when_bf16_layers_would_train_without_it_says_so() -> None:
     config["model"]["backbone"]["dtype"] = "bfloat16"
     with pytest.raises(ValueError, match=r"train\.precision must be 'bf16' .* got 'tf32'"):
         RunConfig.model_validate(config)
+
+
+@pytest.mark.parametrize("mode", ["heads", "upper", "lora"])
+def test_rounding_when_some_layers_do_not_train_is_refused(mode: str) -> None:
+    with pytest.raises(ValueError, match=rf"train\.round_from needs train\.mode 'full', got '{mode}'"):
+        tiny.run_config(mode=mode, round_from=1)

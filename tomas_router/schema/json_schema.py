@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfileRow
+from tomas_router.schema.recorded_run import RecordedRun
 from tomas_router.schema.registry import MAX_TOOLS, ToolSpec
 from tomas_router.schema.request import PlanRequest
 
@@ -26,6 +27,7 @@ CONTRACTS: dict[str, TypeAdapter[Any]] = {
     "registry": TypeAdapter(Annotated[list[ToolSpec], Field(min_length=1, max_length=MAX_TOOLS)] | ToolList),
     "request": TypeAdapter(PlanRequest),
     "profiling": TypeAdapter(ProfileRow),
+    "recorded_run": TypeAdapter(RecordedRun),
 }
 
 

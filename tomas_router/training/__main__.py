@@ -31,6 +31,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--config", type=Path, help="a YAML file of configs/")
     p.add_argument("--my-tools", type=Path, help="adapt the packaged model, or that of --init, to this registry")
     p.add_argument("--requests", type=Path, help="with --my-tools: rows to learn from, one JSON object a line")
+    p.add_argument("--from-runs", type=Path, help="with --my-tools: recorded executions and corrections to learn from")
+    p.add_argument(
+        "--profiling", type=Path, help="with --my-tools: profiling.csv of the tools, brought up to date by --from-runs"
+    )
     p.add_argument("--out", type=Path, default=Path("runs/latest"), help="run directory; an existing run resumes")
     p.add_argument("--init", type=Path, help="start from this checkpoint or exported model, not from the bare backbone")
     p.add_argument("--data-dir", action="append", default=[], help="folder with NAME.jsonl and NAME.tools.json")
@@ -86,6 +90,7 @@ def adapt_to(args: argparse.Namespace) -> int:
     measure = import_module("tomas_router.evaluation.held_out").measure
     chosen = {"steps": args.steps, "batch_size": args.batch_size, "seed": args.seed}
     options = {name: value for name, value in chosen.items() if value is not None}
+    options |= {"runs": args.from_runs, "profiling": args.profiling}
     adapted = adapt(args.my_tools, args.requests, args.out, measure, start=args.init, device=args.device, **options)
     show(adapted, Console())
     return 0
@@ -95,14 +100,14 @@ def main(argv: list[str] | None = None) -> int:
     """Trains, calibrates on validation rows and writes ``OUT/final``."""
     parsed = parser()
     args = parsed.parse_args(argv)
-    if args.my_tools or args.requests:
-        if not (args.my_tools and args.requests):
-            parsed.error("--my-tools and --requests belong together")
+    if args.my_tools or args.requests or args.from_runs:
+        if not (args.my_tools and (args.requests or args.from_runs)):
+            parsed.error("--my-tools belongs together with --requests, --from-runs, or both")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parsed.error("--my-tools trains for minutes, in one process: start it without a launcher")
         return adapt_to(args)
     if not args.config:
-        parsed.error("--config is needed, or --my-tools with --requests")
+        parsed.error("--config is needed, or --my-tools with --requests or --from-runs")
     config = configure(args)
     assert config.train is not None
     processes = Processes.join(args.device)

@@ -1,7 +1,8 @@
 """Adapts a trained model to a user's own tools: ``tomas train --my-tools tools.json --requests requests.jsonl``.
 
 Starts from the packaged model, trains what lies above the text layers for a few minutes on a CPU, mixes our own data in
-so that the rest is not forgotten, and reports the held-out fifth of the requests before and after.
+so that the rest is not forgotten, and reports the held-out fifth of the requests before and after. With ``--from-runs``
+it learns from recorded executions and corrections too, and brings the tools' profile up to date.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tomas_router.config import RunConfig, TrainConfig
+from tomas_router.datasets.recorded_runs import observed_profile, rows_of_runs
 from tomas_router.datasets.rows import Row, load_rows, to_json
-from tomas_router.errors import DataValidationError
 from tomas_router.schema.findings import FindingLog
+from tomas_router.schema.profiling import ProfilingTable
+from tomas_router.schema.recorded_run import RecordedRun, read_runs
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 from tomas_router.shipped import model_dir
 from tomas_router.training.artifacts import load_start
@@ -35,20 +38,26 @@ Measure = Callable[[Checkpoint, Path], dict[str, float]]
 
 @dataclass(frozen=True)
 class Adapted:
-    """Where the model is and what it scores on requests that it did not learn from; shares from 0 to 1."""
+    """Where the model is and what it scores on requests that it did not learn from; shares from 0 to 1.
+
+    ``profile`` is the profile with what recorded runs measured, None where there are no rows at all.
+    """
 
     checkpoint: Path
     held_out: int
     before: dict[str, float]
     after: dict[str, float]
+    profile: Path | None = None
 
 
 def adapt(
     tools: Path,
-    requests: Path,
+    requests: Path | None,
     out: Path,
     measure: Measure,
     *,
+    runs: Path | None = None,
+    profiling: Path | None = None,
     start: Path | None = None,
     steps: int = 120,
     batch_size: int = 24,
@@ -63,6 +72,8 @@ def adapt(
             out, or a random fifth where no row has a split.
         out: Run directory, written anew.
         measure: Scores a checkpoint on the held-out requests.
+        runs: Recorded runs (``schema.recorded_run``), mixed with the requests; either may be left out.
+        profiling: The tools' profile; written to ``out/profiling.csv`` with what the runs measured.
         start: A checkpoint or exported model; by default the packaged one.
         steps: Updates; 120 take about five minutes on two cores.
         batch_size: Requests an update.
@@ -70,40 +81,73 @@ def adapt(
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        DataValidationError: A row is malformed, names an unknown tool, or there are fewer than ten.
+        DataValidationError: A row or run is malformed, names an unknown tool, or there are fewer than ten rows.
         UntrainedModelError: ``start`` holds no trained model.
     """
     registry = load_tool_registry(tools)
-    rows = with_splits(checked_rows(requests, registry), seed)
+    recorded = checked_runs(runs, registry)
+    rows = with_splits(enough([*checked_rows(requests, registry), *rows_of_runs(recorded)], requests or runs), seed)
+    known = None if profiling is None else ProfilingTable.from_csv(profiling, registry)
+    profile = observed_profile(recorded, known)
     shutil.rmtree(out, ignore_errors=True)
     data = _write_source(rows, tools, out / "data")
     checkpoint = load_start(start or model_dir(), device)
     before = measure(checkpoint, data)
     config = RunConfig(model=checkpoint.config, train=_settings(steps, batch_size, seed, out / "data"))
     trainer = Trainer(checkpoint.model, config, checkpoint.tokenizer_path, checkpoint.statistics, out, device)
+    if len(profile):
+        profile.to_csv(out / "profiling.csv")
+        sources = trainer.sampler.sources
+        sources[MINE] = replace(sources[MINE], profiling=profile)
     trainer.run()
     # The start's thresholds stay: a few dozen requests are too few to fit new ones.
     save_checkpoint(out / "final", trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(out / "final", trainer.sampler.names, checkpoint.trained_on)
     after = measure(replace(checkpoint, model=trainer.model.eval()), data)
-    return Adapted(out / "final", sum(row.split == "val" for row in rows), before, after)
+    held_out = sum(row.split == "val" for row in rows)
+    return Adapted(out / "final", held_out, before, after, out / "profiling.csv" if len(profile) else None)
 
 
-def checked_rows(path: Path, registry: ToolRegistry) -> list[Row]:
-    """Rows whose tools are all registered.
+def checked_rows(path: Path | None, registry: ToolRegistry) -> list[Row]:
+    """Rows whose tools are all registered; none without a file.
 
     Raises:
         DataValidationError: Lists every row that is malformed or names a tool the registry lacks.
     """
+    if path is None:
+        return []
     rows, log = load_rows(path), FindingLog.of(path)
     for number, row in enumerate(rows, start=1):
         for step in row.steps:
             if step.tool not in registry:
                 log.error("must be a tool of the registry", line=number, field="steps.tool", value=step.tool)
+    log.finish()
+    return rows
+
+
+def checked_runs(path: Path | None, registry: ToolRegistry) -> list[RecordedRun]:
+    """Recorded runs whose tools are all registered; none without a file.
+
+    Raises:
+        DataValidationError: Lists every line that is malformed or names a tool the registry lacks.
+    """
+    if path is None:
+        return []
+    runs, log = read_runs(path, registry)
+    log.finish()
+    return runs
+
+
+def enough(rows: Sequence[Row], path: Path | None) -> Sequence[Row]:
+    """The rows, if they are enough to learn from and to hold some out.
+
+    Raises:
+        DataValidationError: There are too few; names ``path``, the file to add to.
+    """
     if len(rows) < LEAST_ROWS:
+        log = FindingLog.of(path or "requests")
         log.error(f"must hold at least {LEAST_ROWS} requests, got {len(rows)}")
-    if log.errors:
-        raise DataValidationError(log.errors)
+        log.finish()
     return rows
 
 
@@ -153,5 +197,7 @@ def show(adapted: Adapted, console: Console) -> None:
         table.add_row(name, f"{100 * before:.1f} %", f"{100 * adapted.after[name]:.1f} %")
     console.print(table)
     out = adapted.checkpoint.parent / "model"
+    if adapted.profile is not None:
+        console.print("Profile with what the runs measured:", str(adapted.profile), highlight=False)
     console.print("Export it with:", f"python -m export.onnx --checkpoint {adapted.checkpoint} --out {out}")
     console.print("and use it:", f'tomas plan "..." --model {out}', highlight=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -51,7 +52,8 @@ def save_lora(model: nn.Module, directory: Path) -> None:
     adapters = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if is_adapter(name)}
     if not adapters:
         return
-    (scale,) = {module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")}
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "lora_A")]
+    (scale,) = {layer.scaling["default"] for layer in layers}
     save_file(adapters, directory / WEIGHTS)
     (directory / SETTINGS).write_text(json.dumps({"scale": scale}) + "\n", encoding="utf-8")
 
