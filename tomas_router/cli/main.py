@@ -18,11 +18,12 @@ from tomas_router.cli import (
     registry,
     schema,
     snapshot,
+    targets,
     validate,
 )
 from tomas_router.cli.exit_codes import BAD_INPUT, INFEASIBLE
 
-COMMANDS = (plan, execute, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
+COMMANDS = (plan, execute, targets, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:
