@@ -10,10 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.executors.local_tools import TARGET
+from tests.executors.plans import gone, machine, plan_of, wait_until
 from tomas_router.errors import UnknownToolError
 from tomas_router.executors.booked import Booked
 from tomas_router.executors.cpu_pool import CpuPool
@@ -23,38 +23,10 @@ from tomas_router.planner.static import static_plan
 from tomas_router.profiling.tool import ProfiledToolError
 from tomas_router.runtime.host import usable_cpus
 from tomas_router.runtime.ledger import InMemoryLedger
-from tomas_router.runtime.timeline import SystemTimeline
-from tomas_router.schema.plan import ToolPlan
-from tomas_router.schema.profiling import ResourceConfig
-
-
-def plan_of(*tools, args=None, links="order", timeout_ms=60_000, latency_ms=1, **config) -> ToolPlan:
-    amounts = {"cpu_core": 1, "cpu_mem_gb": 0.25, "gpu_sm": 0, "gpu_mem_gb": 0} | config
-    plan = static_plan(*tools, args=args, links=links, latency_ms=latency_ms, config=ResourceConfig(**amounts))
-    steps = tuple(step.model_copy(update={"timeout_ms": timeout_ms}) for step in plan.steps)
-    return plan.model_copy(update={"steps": steps})
 
 
 def run(plan, **settings):
     return LocalExecutor(TARGET, **settings).execute(plan).results()
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(what, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not what() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert what()
-
-
-def machine(cores=8.0):
-    return SystemTimeline.from_rows([(0, cores, 32, 100, 16)], tail="hold", epoch_ms=time.time_ns() // 1_000_000)
 
 
 # ---- results ------------------------------------------------------------------------------------------------

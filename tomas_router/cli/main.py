@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tomas",
         description="Decide which tool, with how much CPU and GPU, and when.",
-        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible, 4 rows are missing.",
+        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible, 4 rows or steps are missing.",
     )
     parser.add_argument("--version", action="version", version=f"tomas-router {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
