@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
+from tomas_router.cli.main import main
 from tomas_router.runtime.ray_source import RayNodeError, RaySource
 
 HELD = {"num_cpus": 0.5, "num_gpus": 0.25, "memory": 2**28}
@@ -65,3 +67,10 @@ def test_source_when_the_node_is_not_clear_names_those_that_there_are(cluster, n
         RaySource(node).timelines()
     assert cluster["head"] in str(caught.value)
     assert cluster["small"] in str(caught.value)
+
+
+def test_snapshot_when_asked_of_ray_shows_the_node(cluster, capsys):
+    words = ["snapshot", "--ray", cluster["address"], "--node", cluster["head"], "--gpu-memory", "16", "--json"]
+    assert main(words) == 0
+    gpus = json.loads(capsys.readouterr().out)["gpus"]
+    assert [gpu["gpu_mem_gb"] for gpu in gpus] == [16, 16]
