@@ -9,6 +9,7 @@ import pytest
 
 from tests.executors.local_tools import TARGET
 from tests.executors.plans import gone, machine, plan_of, wait_until
+from tests.on_ray.in_workers import assigned, once
 from tomas_router.cli.main import main
 from tomas_router.executors.booked import Booked
 from tomas_router.executors.execution import NotExecutableError
@@ -21,15 +22,6 @@ SMALL = {"cpu_core": 0.5, "cpu_mem_gb": 0.1}
 
 def run(plan, tools=TARGET, **settings):
     return RayExecutor(tools, **settings).execute(plan).results()
-
-
-def assigned() -> dict[str, object]:
-    """What Ray gave to the task."""
-    import ray
-
-    context = ray.get_runtime_context()
-    names = ("CUDA_VISIBLE_DEVICES", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT")
-    return context.get_assigned_resources() | {name: os.environ.get(name) for name in names} | {"pid": os.getpid()}
 
 
 def test_plan_when_run_passes_outputs_by_reference_and_reports_what_the_workers_saw(cluster):
@@ -66,11 +58,6 @@ def test_step_when_it_raises_says_what_and_keeps_dependants_back_while_others_ru
 
 
 def test_step_when_its_worker_crashes_is_failed_and_not_run_again(cluster, tmp_path):
-    def once(path):
-        with open(path, "a") as file:  # noqa: PTH123 - runs where this module is not
-            file.write("x")
-        os._exit(1)
-
     path = tmp_path / "runs"
     report = run(plan_of("once", args={"s1": {"path": str(path)}}, **SMALL), {"once": once})["s1"]
     assert report["status"] == "failed"
@@ -106,7 +93,7 @@ def test_step_when_the_cluster_has_no_room_in_time_fails_and_is_withdrawn(cluste
 
 
 def test_step_when_no_node_is_large_enough_is_refused_before_anything_runs(cluster):
-    with pytest.raises(NotExecutableError, match=r"s1 \(add\) asks for CPU 3, .*; no node .*CPU 2.*CPU 1"):
+    with pytest.raises(NotExecutableError, match=r"s1 \(add\) asks for CPU 3, memory 0\.1 GiB; no node .*CPU 1.*CPU 2"):
         run(plan_of("add", args={"s1": {"a": 1}}, cpu_core=3, cpu_mem_gb=0.1))
     with pytest.raises(NotExecutableError, match=r"GPU 0\.3, memory"):
         run(plan_of("add", args={"s1": {"a": 1}}, gpu_sm=30, gpu_mem_gb=64))

@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.runtime.ledgers import DEMAND, NOON_MS, book, minute
+from tests.on_ray.in_workers import place_steps
+from tests.runtime.ledgers import DEMAND, book, minute
 from tomas_router.errors import InfeasibleError
-from tomas_router.planner.allocator import StepDemand, allocate_plan
-from tomas_router.planner.demand import ResourceOption
 from tomas_router.runtime import ray_ledger
 from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import (
@@ -31,7 +30,6 @@ from tomas_router.runtime.ledger import (
 )
 from tomas_router.runtime.ledger_errors import LedgerActorError, LedgerBusyError
 from tomas_router.runtime.ray_ledger import RayLedger
-from tomas_router.runtime.timeline import SystemTimeline
 
 FIRST, SECOND = minute(0), minute(1, (500, 0, 10, 64))
 
@@ -154,20 +152,6 @@ def test_deciding_alone_when_it_takes_too_long_decides_again_on_what_others_book
 
 
 # ---- several processes --------------------------------------------------------------------------------------
-
-
-def place_steps(ledger, count, folder):
-    """Books one-core minutes on a machine of two cores, when two do so; what was booked."""
-    (folder / str(os.getpid())).touch()
-    while len(list(folder.iterdir())) < 2:
-        time.sleep(0.01)
-    timeline = SystemTimeline.from_rows([(0, 2, 4, 0, 0)], tail="hold", epoch_ms=NOON_MS)
-    step = StepDemand([ResourceOption(1, 1, 0, 0, 60_000)])
-    made = []
-    while len(made) < count:
-        (placed,) = allocate_plan([step], timeline, 0, ledger)
-        made.append((placed.start_ms, placed.end_ms))
-    return made
 
 
 def test_tasks_when_they_book_at_the_same_time_never_exceed_the_machine(ledger, tmp_path):

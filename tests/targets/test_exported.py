@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,32 @@ def test_plan_when_nothing_is_placed_is_refused(target):
 def test_setting_when_the_target_has_none_is_refused(target, settings):
     with pytest.raises(TargetError, match=f"{target} .* must not be given"):
         exported(configured(CPU), target, **settings)
+
+
+WAYS = {
+    "Ray": ("ray", {}),
+    "Kubernetes, whole GPU": ("kubernetes", {"gpu": "whole"}),
+    "Kubernetes, MIG": ("kubernetes", {"gpu": "mig"}),
+    "Kubernetes, HAMi": ("kubernetes", {"gpu": "hami"}),
+    "Docker": ("docker", {}),
+    "Slurm, `mps`": ("slurm", {"gpu": "mps"}),
+    "Slurm, `gpu`": ("slurm", {"gpu": "gpu"}),
+    "ECS": ("ecs", {}),
+    "local processes": ("local", {}),
+}
+
+
+@pytest.mark.parametrize("row", WAYS)
+def test_docs_when_they_say_what_is_held_say_what_the_notes_say(row):
+    page = (Path(__file__).parents[2] / "docs" / "targets.md").read_text(encoding="utf-8")
+    table = page.partition("## What is held")[2].partition("##")[0]
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {row} |")]
+    target, settings = WAYS[row]
+    notes = {
+        note.field: note.how.replace("_", " ")
+        for note in exported(configured(CPU, GPU), target, **settings)["s2"].notes
+    }
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [notes[field] for field in FIELDS[:5]]
 
 
 # ---- rounding -----------------------------------------------------------------------------------------------

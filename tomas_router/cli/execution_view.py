@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tomas_router.schema.plan import ToolPlan
 
 STYLE = {"done": "green", "failed": "bold red", "not_run": "yellow"}
-MAX_OUTPUT_CHARS = 200
+MAX_NOTE_CHARS, MAX_OUTPUT_CHARS = 300, 80
 
 
 def execution_view(plan: ToolPlan, report: ExecutionReport) -> Table:
@@ -39,5 +39,10 @@ def execution_view(plan: ToolPlan, report: ExecutionReport) -> Table:
 
 def _said(step: StepReport) -> Text:
     """The note of a step that went wrong, else its output, shortened."""
-    text = step.note if step.status != "done" and step.note else json.dumps(step.output, ensure_ascii=False)
-    return Text(text if len(text) <= MAX_OUTPUT_CHARS else f"{text[: MAX_OUTPUT_CHARS - 3]}...")
+    if step.status != "done" and step.note:
+        return Text(_short(step.note, MAX_NOTE_CHARS))
+    return Text(_short(json.dumps(step.output, ensure_ascii=False), MAX_OUTPUT_CHARS))
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

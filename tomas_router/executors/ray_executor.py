@@ -27,7 +27,7 @@ from tomas_router.executors.tools import Tools, absolute, call, load_tools, requ
 from tomas_router.runtime.ray_extra import connected_ray, first_line
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
-from tomas_router.targets.ray import GPU_MEMORY_RESOURCE
+from tomas_router.targets.ray import GIB, GPU_MEMORY_RESOURCE
 
 LOOK_EVERY_S = 0.1
 AS_NODES_SAY = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
@@ -184,8 +184,15 @@ def _require_room(plan: ToolPlan, options: Mapping[str, Exported], nodes: Sequen
         amounts = {said: asked[name] for name, said in AS_NODES_SAY.items() if name in asked}
         amounts |= asked.get("resources", {})
         if not any(all(node.get(name, 0) >= amount for name, amount in amounts.items()) for node in nodes):
-            wanted = ", ".join(f"{name} {amount:g}" for name, amount in amounts.items())
-            there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in amounts) for node in nodes)
+            there = sorted({_shown({name: node.get(name, 0) for name in amounts}) for node in nodes})
             raise NotExecutableError(
-                f"{step.id} ({step.tool_name}) asks for {wanted}; no node of the cluster has that much: {there}"
+                f"{step.id} ({step.tool_name}) asks for {_shown(amounts)}; no node of the cluster has that much: "
+                f"{'; '.join(there)}"
             )
+
+
+def _shown(amounts: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"memory {amount / GIB:.3g} GiB" if name == "memory" else f"{name} {amount:g}"
+        for name, amount in amounts.items()
+    )
