@@ -23,6 +23,7 @@ from tomas_router.planner.static import static_plan
 from tomas_router.profiling.tool import ProfiledToolError
 from tomas_router.runtime.host import usable_cpus
 from tomas_router.runtime.ledger import InMemoryLedger
+from tomas_router.runtime.online_profile import OnlineProfile
 
 
 def run(plan, **settings):
@@ -135,6 +136,26 @@ def test_run_when_its_own_process_is_killed_leaves_nothing_behind(tmp_path):
     process.kill()
     process.wait()
     wait_until(lambda: all(gone(int(pid)) for pid in marker.read_text(encoding="ascii").split()))
+
+
+def test_runs_when_somebody_learns_from_them_tell_time_and_peak_and_what_ran_out_of_memory():
+    seen, profile = [], OnlineProfile()
+    plan = plan_of(
+        "eat", "eat", "fail", args={"s1": {"mib": 60}, "s2": {"mib": 4000}}, links="parallel", cpu_mem_gb=0.2
+    )
+
+    def learn(run):
+        seen.append(run)
+        profile.observe(run)
+
+    run(plan, on_run=learn)
+    by_outcome = {found.outcome: found for found in seen}
+    assert len(seen) == 2  # the one that failed for another reason says nothing of what it takes
+    assert by_outcome["done"].reserved_cpu_mem_gb == 0.2
+    assert 60 / 1024 < by_outcome["done"].cpu_mem_gb < 0.2
+    assert by_outcome["done"].latency_ms >= 60 * 2
+    assert by_outcome["out_of_memory"].cpu_mem_gb is None
+    assert {row.tool for row in profile.table().all_rows} == {"eat"}
 
 
 # ---- what is refused before anything runs -------------------------------------------------------------------

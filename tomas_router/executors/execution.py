@@ -21,10 +21,16 @@ class NotExecutableError(TomasRouterError):
 class StepFailedError(TomasRouterError):
     """A step's tool raised, crashed, hung, or took more than it was given."""
 
-    def __init__(self, message: str, begun_s: float | None = None) -> None:
-        """Args: begun_s: Unix time at which the tool was called; None where it was not."""
+    def __init__(self, message: str, begun_s: float | None = None, *, out_of_memory: bool = False) -> None:
+        """What went wrong.
+
+        Args:
+            message: for people.
+            begun_s: Unix time at which the tool was called; None where it was not.
+            out_of_memory: it took, or asked for, more memory than it was given.
+        """
         super().__init__(message)
-        self.begun_s = begun_s
+        self.begun_s, self.out_of_memory = begun_s, out_of_memory
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Outcome:
     begun_s: float
     ended_s: float
     note: str | None = None
+    peak_bytes: int | None = None
+    """Of host memory; None where nobody looked."""
 
 
 @dataclass(frozen=True)

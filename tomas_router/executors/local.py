@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tomas_router.executors.booked import Booked, Leases, execute_booked
 from tomas_router.executors.cpu_pool import CpuPool
-from tomas_router.executors.execution import ExecutionReport, Outcome, require_executable
-from tomas_router.executors.processes import Job, run_process
+from tomas_router.executors.execution import ExecutionReport, Outcome, StepFailedError, require_executable
+from tomas_router.executors.processes import GIB, Job, run_process
 from tomas_router.executors.references import resolve
 from tomas_router.executors.threads import Event, Hold, ThreadExecutor
 from tomas_router.executors.tools import absolute, load_tools, require_runnable, samples
 from tomas_router.profiling.limits import CAN_PIN
 from tomas_router.runtime.host import usable_cpus
+from tomas_router.runtime.online_profile import ObservedRun
 from tomas_router.runtime.psutil_extra import load_psutil
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
@@ -33,6 +35,7 @@ class LocalExecutor:
         tools: ``my_module:tools`` or ``my_file.py:tools``, see ``executors.tools``; each process imports it anew.
         gpu_device: index or UUID of the GPU of the plan's timeline.
         booked: the ledger; None runs plans as they are.
+        on_run: told what each run took, for example ``OnlineProfile.observe``, so that later plans know better.
         on_event: told ``tool_admitted`` and ``tool_finished`` as plain JSON.
         check_expiry: refuse plans whose curve has ended, unless they are booked.
         sample_inputs: a ``ProfiledTool`` in a step without arguments is given its sample input of the step's size.
@@ -41,6 +44,7 @@ class LocalExecutor:
     tools: str
     gpu_device: str = "0"
     booked: Booked | None = None
+    on_run: Callable[[ObservedRun], object] | None = None
     on_event: Event | None = None
     check_expiry: bool = True
     sample_inputs: bool = False
@@ -91,9 +95,30 @@ class _Run:
                 env=options["env"],
                 uses_gpu=bool(options["env"]["CUDA_VISIBLE_DEVICES"]),
             )
-            return run_process(job, lambda: self._reason(step))
+            return self._observed(step, job)
+
+    def _observed(self, step: PlanStep, job: Job) -> Outcome:
+        on_run = self.settings.on_run or _nobody
+        try:
+            outcome = run_process(job, lambda: self._reason(step))
+        except StepFailedError as error:
+            if error.out_of_memory and error.begun_s is not None:
+                on_run(ObservedRun.of(step, _ms(time.time() - error.begun_s), outcome="out_of_memory"))
+            raise
+        peak_gib = None if outcome.peak_bytes is None else outcome.peak_bytes / GIB
+        on_run(ObservedRun.of(step, _ms(outcome.ended_s - outcome.begun_s), peak_gib))
+        return outcome
 
     def _reason(self, step: PlanStep) -> str | None:
         if self.given_up.is_set():
             return "stopped: the run was given up"
         return "stopped: its booking is lost, so others may use what it holds" if self.leases.lost(step) else None
+
+
+def _ms(seconds: float) -> float:
+    """Never 0, which no run takes, also when a clock is set."""
+    return max(seconds * 1000, 0.001)
+
+
+def _nobody(_: ObservedRun) -> None:
+    """Nobody listens."""

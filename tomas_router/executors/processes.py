@@ -53,6 +53,8 @@ class _Seen:
     begun_s: float | None = None
     end: dict[str, Any] | None = None
     failure: str | None = None
+    out_of_memory: bool = False
+    peak_bytes: int = 0
     started_s: float = field(default_factory=time.time)
 
     def take(self, events: list[dict[str, Any]]) -> None:
@@ -62,7 +64,7 @@ class _Seen:
             elif event["event"] == "end":
                 self.end = event
             else:
-                self.failure = event["detail"]
+                self.failure, self.out_of_memory = event["detail"], event["out_of_memory"]
 
 
 def run_process(job: Job, must_stop: Callable[[], str | None] = lambda: None) -> Outcome:
@@ -96,8 +98,10 @@ def _run_in(job: Job, folder: Path, lifeline: int, must_stop: Callable[[], str |
         tree.kill()
         process.wait()
     if stopped is None and seen.end is not None and seen.begun_s is not None:
-        return Outcome(seen.end["output"], seen.begun_s, seen.end["at_s"])
-    raise StepFailedError(stopped or seen.failure or _crash(process.returncode, folder / "stderr"), seen.begun_s)
+        peak_bytes = max(seen.end["peak_bytes"], seen.peak_bytes)
+        return Outcome(seen.end["output"], seen.begun_s, seen.end["at_s"], peak_bytes=peak_bytes)
+    reason = stopped or seen.failure or _crash(process.returncode, folder / "stderr")
+    raise StepFailedError(reason, seen.begun_s, out_of_memory=seen.out_of_memory)
 
 
 def _follow(
@@ -118,7 +122,9 @@ def _follow(
             time.sleep(LOOK_EVERY_S)
             continue
         resident = tree.resident_bytes()
+        seen.peak_bytes = max(seen.peak_bytes, resident)
         if resident > job.memory_bytes:
+            seen.out_of_memory = True
             return f"out of memory: {resident / GIB:.2f} GiB were in use, the limit is {job.memory_bytes / GIB:.2f} GiB"
         reason = _too_late(job, seen) or must_stop()
         if reason is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from typing import Any, TextIO
 from tomas_router.profiling import limits
 
 MAX_DETAIL_CHARS = 400
+MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 def main(job_path: str) -> int:
@@ -31,7 +33,8 @@ def main(job_path: str) -> int:
             _run(job, events)
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a tool may raise is a result here)
             detail = " ".join(f"{type(error).__name__}: {error}".strip(": ").split())
-            _write(events, event="failure", detail=detail[:MAX_DETAIL_CHARS])
+            lacked = isinstance(error, MemoryError)
+            _write(events, event="failure", detail=detail[:MAX_DETAIL_CHARS], out_of_memory=lacked)
             return 1
     return 0
 
@@ -45,7 +48,8 @@ def _run(job: dict[str, Any], events: TextIO) -> None:
     _write(events, event="begin", at_s=time.time())
     output = call(tool, arguments)
     ended_s = time.time()
-    _write(events, event="end", at_s=ended_s, output=plain(output))
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=max(peaks) * MAXRSS_BYTES)
 
 
 def _write(events: TextIO, **event: Any) -> None:
