@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import pytest
 
 from tomas_router.executors.execution import NotExecutableError
-from tomas_router.executors.threads import ThreadExecutor, plain
+from tomas_router.executors.plain import plain
+from tomas_router.executors.threads import ThreadExecutor
 from tomas_router.planner.static import static_plan
 
 

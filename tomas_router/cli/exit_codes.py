@@ -7,4 +7,5 @@ BAD_INPUT = 2
 INFEASIBLE = 3
 """A plan was wanted, and no placement fits the timeline."""
 INCOMPLETE = 4
-"""``tomas profile`` is done, and at least one row is missing: a tool failed, hung, or needed more than there is."""
+"""``tomas profile`` is done, and at least one row is missing: a tool failed, hung, or needed more than there is.
+``tomas execute`` is done, and at least one step failed or was not run."""

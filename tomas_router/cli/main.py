@@ -18,11 +18,12 @@ from tomas_router.cli import (
     registry,
     schema,
     snapshot,
+    targets,
     validate,
 )
 from tomas_router.cli.exit_codes import BAD_INPUT, INFEASIBLE
 
-COMMANDS = (plan, execute, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
+COMMANDS = (plan, execute, targets, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tomas",
         description="Decide which tool, with how much CPU and GPU, and when.",
-        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible, 4 rows are missing.",
+        epilog="Exit codes: 0 planned or no tool, 2 bad input, 3 infeasible, 4 rows or steps are missing.",
     )
     parser.add_argument("--version", action="version", version=f"tomas-router {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

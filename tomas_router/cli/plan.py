@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tomas_router.cli.exit_codes import INFEASIBLE, OK
 from tomas_router.cli.shared_ledger import add_ledger_options, anchored, booking_options, refuse_without_ledger
 from tomas_router.cli.system import add_system_options, load_planner, load_system
+from tomas_router.cli.targets import TARGETS, add_target_options
 
 if TYPE_CHECKING:
     from tomas_router.schema.plan import ToolPlan
@@ -42,6 +43,8 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument("--explain", action="store_true", help="add a short explanation")
     p.add_argument("--json", action="store_true", help="print the plan as JSON and nothing else")
+    p.add_argument("--target", choices=TARGETS, help="print the plan for a scheduler instead, as `tomas targets` does")
+    add_target_options(p)
     p.set_defaults(run=run, parser=p)
 
 
@@ -51,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("give either TEXT or --batch FILE")
     if (args.batch is None) != (args.out is None):
         args.parser.error("--batch and --out belong together")
+    if args.target is None and (args.gpu, args.image) != (None, None):
+        args.parser.error("--gpu and --image need --target")
+    if args.target is not None and (args.json or args.batch is not None):
+        args.parser.error("--target goes with neither --json nor --batch")
     refuse_without_ledger(args)
     if args.batch is not None:
         from tomas_router.cli.batch import plan_file
@@ -63,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
     timeline = anchored(args, timeline)
     booking = booking_options(args, planner, timeline)
     plan = planner.plan(request, registry, profiling, timeline, explain=args.explain, **booking)
+    if args.target is not None:
+        from tomas_router.cli.targets import write
+
+        return write(plan, args.target, args)
     _show(plan, args)
     return INFEASIBLE if plan.status == "infeasible" else OK
 

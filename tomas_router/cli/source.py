@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tomas_router.runtime.kubernetes_source import KubernetesSource
     from tomas_router.runtime.timeline_source import TimelineSource
 
 UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
@@ -14,8 +15,15 @@ DEFAULT_SELECTOR = 'job="node"'
 
 
 def add_source_options(p: argparse.ArgumentParser) -> None:
-    """The options that choose this host or one that Prometheus watches."""
-    p.add_argument("--prometheus", metavar="URL", help="ask Prometheus instead of this host")
+    """The options that choose this host, or one that Prometheus, Kubernetes or Ray knows."""
+    other = p.add_mutually_exclusive_group()
+    other.add_argument("--prometheus", metavar="URL", help="ask Prometheus instead of this host")
+    other.add_argument("--kubernetes", metavar="URL", help="ask Kubernetes: the API's URL, or in-cluster")
+    other.add_argument("--ray", metavar="ADDRESS", help="ask Ray: the cluster's address, or auto")
+    p.add_argument("--node", metavar="NAME", help="which node of Kubernetes or Ray")
+    p.add_argument("--token-file", metavar="FILE", help="bearer token for Kubernetes")
+    p.add_argument("--ca-file", metavar="FILE", help="certificates that vouch for Kubernetes")
+    p.add_argument("--gpu-memory", type=float, metavar="GIB", help="of one GPU, where Kubernetes or Ray does not say")
     p.add_argument(
         "--select", default=DEFAULT_SELECTOR, metavar="LABELS",
         help=f"labels of the machine's node exporter (default: {DEFAULT_SELECTOR})",
@@ -26,6 +34,10 @@ def add_source_options(p: argparse.ArgumentParser) -> None:
 
 def load_source(args: argparse.Namespace) -> TimelineSource:
     """The source that the options choose."""
+    if args.kubernetes is not None:
+        return _kubernetes(args)
+    if args.ray is not None:
+        return _ray(args)
     if args.prometheus is None:
         from tomas_router.runtime.timeline_source import HostSource
 
@@ -37,6 +49,31 @@ def load_source(args: argparse.Namespace) -> TimelineSource:
         return PrometheusSource(args.prometheus, Queries(args.select, args.select_gpus, args.window))
     except ValueError as error:
         raise TomasRouterError(f"--prometheus: {error}") from error
+
+
+def _kubernetes(args: argparse.Namespace) -> KubernetesSource:
+    from tomas_router.errors import TomasRouterError
+    from tomas_router.runtime.kubernetes_source import KubernetesSource
+
+    if args.node is None:
+        raise TomasRouterError("--kubernetes needs --node NAME")
+    if args.kubernetes == "in-cluster":
+        return KubernetesSource.in_cluster(args.node, gpu_memory_gib=args.gpu_memory)
+    files = {"token_file": args.token_file, "ca_file": args.ca_file}
+    try:
+        return KubernetesSource(args.kubernetes, args.node, gpu_memory_gib=args.gpu_memory, **files)
+    except ValueError as error:
+        raise TomasRouterError(f"--kubernetes: {error}") from error
+
+
+def _ray(args: argparse.Namespace) -> TimelineSource:
+    from tomas_router.runtime.ray_extra import load_ray
+    from tomas_router.runtime.ray_source import RaySource
+
+    ray = load_ray("--ray")
+    if not ray.is_initialized():
+        ray.init(address=args.ray, log_to_driver=False, configure_logging=False)
+    return RaySource(args.node, gpu_memory_gib=args.gpu_memory or 0.0)
 
 
 def duration_ms(text: str) -> int:

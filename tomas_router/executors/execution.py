@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tomas_router.errors import TomasRouterError
-from tomas_router.schema.plan import PlanStep, ToolPlan
+
+if TYPE_CHECKING:  # a step's process starts without the schema
+    from tomas_router.schema.plan import PlanStep, ToolPlan
 
 StepStatus = Literal["simulated", "done", "failed", "not_run"]
 
 
 class NotExecutableError(TomasRouterError):
     """The plan cannot be run: nothing is planned, it has expired, or its steps are out of order."""
+
+
+class StepFailedError(TomasRouterError):
+    """A step's tool raised, crashed, hung, or took more than it was given."""
+
+    def __init__(self, message: str, begun_s: float | None = None, *, out_of_memory: bool = False) -> None:
+        """What went wrong.
+
+        Args:
+            message: for people.
+            begun_s: Unix time at which the tool was called; None where it was not.
+            out_of_memory: it took, or asked for, more memory than it was given.
+        """
+        super().__init__(message)
+        self.begun_s, self.out_of_memory = begun_s, out_of_memory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tool returned that ran elsewhere, with the times that were seen there (Unix, seconds)."""
+
+    output: Any
+    begun_s: float
+    ended_s: float
+    note: str | None = None
+    peak_bytes: int | None = None
+    """Of host memory; None where nobody looked."""
 
 
 @dataclass(frozen=True)

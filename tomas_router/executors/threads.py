@@ -1,13 +1,13 @@
-"""Runs a plan's tools in threads of this process, as early as dependencies and the plan's order of use allow.
+"""Runs a plan's steps from threads of this process, as early as dependencies and the plan's order of use allow.
 
 A step starts when its planned start has come and every step that was planned to end before it has ended. So steps that
-run longer than planned delay those behind them, instead of taking more of the machine than was planned. A thread
-cannot be stopped, so a time limit is reported, not enforced; run tools that may hang in processes.
+run longer than planned delay those behind them, instead of taking more of the machine than was planned. A tool that
+runs in a thread cannot be stopped, so its time limit is reported, not enforced; ``LocalExecutor`` and ``RayExecutor``
+use the same order to run tools in processes, which can.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,11 +18,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tomas_router.executors.execution import ExecutionReport, StepReport, placed, require_executable
+from tomas_router.executors.execution import (
+    ExecutionReport,
+    Outcome,
+    StepFailedError,
+    StepReport,
+    placed,
+    require_executable,
+)
+from tomas_router.executors.plain import plain
 from tomas_router.schema.plan import PlanStep, ToolPlan
 
 Call = Callable[[PlanStep, Mapping[str, Any]], Any]
-"""(step, outputs of the steps that ended well, by id) to the output."""
+"""(step, outputs of the steps that ended well, by id) to the output, or an ``Outcome`` with times of its own."""
 Hold = Callable[[int, PlanStep], AbstractContextManager[object]]
 """(position, step) to what is held while it runs, for example a lease."""
 Event = Callable[[dict[str, Any]], object]
@@ -39,12 +47,14 @@ class ThreadExecutor:
         call: runs one step; what it raises fails the step, and the steps that need it are not run.
         hold: entered before a step runs, left when it has ended.
         on_event: told ``tool_admitted`` and ``tool_finished`` as plain JSON.
+        on_interrupt: told when the run is given up, for example by Ctrl-C, to stop what ``call`` still waits for.
         check_expiry: refuse plans whose curve has ended.
     """
 
     call: Call
     hold: Hold | None = None
     on_event: Event | None = None
+    on_interrupt: Callable[[], object] | None = None
     check_expiry: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -57,7 +67,12 @@ class ThreadExecutor:
         require_executable(plan, datetime.now(UTC) if self.check_expiry else None)
         run = _Run(plan, self)
         with ThreadPoolExecutor(min(len(plan.steps), MAX_THREADS), thread_name_prefix="tool") as pool:
-            run.all_steps(pool)
+            try:
+                run.all_steps(pool)
+            except BaseException:
+                if self.on_interrupt is not None:
+                    self.on_interrupt()
+                raise
         return ExecutionReport(tuple(sorted(run.reports.values(), key=lambda r: (r.start_ms, r.end_ms))))
 
     def tell(self, event: dict[str, Any]) -> None:
@@ -125,13 +140,22 @@ class _Run:
         try:
             with nullcontext() if hold is None else hold(position, step):
                 begun = self._now_ms()
-                output = plain(self.executor.call(step, dict(self.outputs)))
+                returned = self.executor.call(step, dict(self.outputs))
+                if isinstance(returned, Outcome):
+                    return self._done_elsewhere(step, returned)
+                output = plain(returned)
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the plan goes on without it
+            if isinstance(error, StepFailedError) and error.begun_s is not None:
+                begun = self._ms(error.begun_s)
             return StepReport(step.id, step.tool_name, "failed", begun, self._now_ms(), shown(error))
         ended = self._now_ms()
         late = step.timeout_ms is not None and ended - begun > step.timeout_ms
         note = f"ran {ended - begun} ms, its time limit is {step.timeout_ms} ms" if late else None
         return StepReport(step.id, step.tool_name, "done", begun, ended, note, output)
+
+    def _done_elsewhere(self, step: PlanStep, outcome: Outcome) -> StepReport:
+        begun, ended = self._ms(outcome.begun_s), self._ms(outcome.ended_s)
+        return StepReport(step.id, step.tool_name, "done", begun, ended, outcome.note, plain(outcome.output))
 
     def _not_run(self, step: PlanStep, failed: list[str]) -> None:
         now = self._now_ms()
@@ -142,18 +166,14 @@ class _Run:
         return self.submitted_s + placed(step)[0] / 1000 - time.time()
 
     def _now_ms(self) -> int:
-        return max(0, round((time.time() - self.submitted_s) * 1000))
+        return self._ms(time.time())
 
-
-def plain(output: Any) -> Any:
-    """As JSON would hold it; what JSON cannot hold becomes text."""
-    try:
-        return json.loads(json.dumps(output, allow_nan=False))
-    except (TypeError, ValueError):
-        return str(output)
+    def _ms(self, at_s: float) -> int:
+        return max(0, round((at_s - self.submitted_s) * 1000))
 
 
 def shown(error: BaseException) -> str:
-    """Kind and message, on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    """Kind and message, on one line; what was seen of a tool elsewhere has its kind in the message."""
+    kind = "" if isinstance(error, StepFailedError) else f"{type(error).__name__}: "
+    text = " ".join(f"{kind}{error}".split())
     return text if len(text) <= MAX_ERROR_CHARS else f"{text[: MAX_ERROR_CHARS - 3]}..."

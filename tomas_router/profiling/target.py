@@ -22,18 +22,27 @@ def load_tools(target: str) -> tuple[ProfiledTool, ...]:
     Raises:
         ProfiledToolError: The target cannot be imported, or holds something else, or names repeat.
     """
+    tools = _as_tools(load_attribute(target), target)
+    names = [tool.name for tool in tools]
+    for name in names:
+        if names.count(name) > 1:
+            raise ProfiledToolError(f"target {target!r}: the name {name!r} repeats; names must be unique")
+    return tools
+
+
+def load_attribute(target: str) -> Any:
+    """What a target names, whatever it is.
+
+    Raises:
+        ProfiledToolError: The target cannot be imported.
+    """
     place, _, attribute = target.rpartition(":")
     if not place or not attribute:
         raise ProfiledToolError(f"target must be my_module:tools or my_file.py:tools, got {target!r}")
     module = _file(Path(place)) if place.endswith(".py") else _module(place)
     if not hasattr(module, attribute):
         raise ProfiledToolError(f"target {target!r}: {place} has no {attribute!r}")
-    tools = _as_tools(getattr(module, attribute), target)
-    names = [tool.name for tool in tools]
-    for name in names:
-        if names.count(name) > 1:
-            raise ProfiledToolError(f"target {target!r}: the name {name!r} repeats; names must be unique")
-    return tools
+    return getattr(module, attribute)
 
 
 def _as_tools(found: Any, target: str) -> tuple[ProfiledTool, ...]:

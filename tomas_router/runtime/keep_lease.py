@@ -9,7 +9,7 @@ from typing import Self
 
 from tomas_router.runtime.booking import wall_clock_ms
 from tomas_router.runtime.ledger import LeaseLostError, Ledger
-from tomas_router.runtime.ledger_errors import LedgerBusyError, LedgerFileError
+from tomas_router.runtime.ledger_errors import LedgerActorError, LedgerBusyError, LedgerFileError
 
 BEATS_A_LEASE = 3
 
@@ -66,14 +66,15 @@ class KeepLease:
         self._thread.join()
         try:
             self._ledger.release(self._booking_id, step=self._step)
-        except LeaseLostError:  # the work is done all the same; ``lost`` says that it ran without its booking
+        except (LeaseLostError, LedgerActorError):
+            # The work is done all the same; ``lost`` says that it ran without its booking.
             self.lost.set()
 
     def _beat(self) -> None:
         while not self._done.wait(self._lease_ms / BEATS_A_LEASE / 1000):
             try:
                 self._extend()
-            except LedgerBusyError:
+            except (LedgerBusyError, LedgerActorError):
                 continue  # there is a lease for that
             except (LeaseLostError, LedgerFileError):
                 self.lost.set()

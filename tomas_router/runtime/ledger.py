@@ -28,7 +28,7 @@ from tomas_router.runtime.ledger_errors import (
     lease_lost,
     version_conflict,
 )
-from tomas_router.runtime.process_identity import this_process
+from tomas_router.runtime.process_identity import Holder, this_process
 from tomas_router.runtime.quota import Quota
 from tomas_router.runtime.reservation import Reservation
 from tomas_router.runtime.waiting_line import Ticket, in_turn, place, require_turn
@@ -185,17 +185,20 @@ class Ledger(Protocol):
 class InMemoryLedger:
     """A ledger for the threads of one process."""
 
-    def __init__(self, *, epoch_times: bool = False, clock_ms: Callable[[], int] = wall_clock_ms) -> None:
-        """An empty ledger at version 0.
+    def __init__(
+        self, *, epoch_times: bool = False, clock_ms: Callable[[], int] = wall_clock_ms, first_version: int = 0
+    ) -> None:
+        """An empty ledger.
 
         Args:
             epoch_times: insist on epoch milliseconds, as ledgers between processes do.
             clock_ms: now in epoch milliseconds, for leases.
+            first_version: where versions begin; a ledger that replaces one that was lost must begin above it.
         """
         self.epoch_times = epoch_times
         self._clock_ms = clock_ms
         self._lock = threading.Lock()
-        self._version = 0
+        self._version = first_version
         self._bookings: dict[str, Booking] = {}
         self._ended: dict[str, tuple[str, int]] = {}
         self._quotas: dict[str, Quota] = {}
@@ -265,11 +268,19 @@ class InMemoryLedger:
                 self._quotas[tenant] = quota
             self._version += 1
 
-    def enqueue(self, *, priority: int = 0, tenant: str = "", lease_ms: int = WAITING_LEASE_MS) -> str:
-        ticket_id = uuid.uuid4().hex
+    def enqueue(
+        self,
+        *,
+        priority: int = 0,
+        tenant: str = "",
+        lease_ms: int = WAITING_LEASE_MS,
+        holder: Holder | None = None,
+    ) -> str:
+        """As in every ledger; ``holder`` is who waits, where that is not this process."""
+        ticket_id, waiter = uuid.uuid4().hex, holder or this_process()
         with self._lock:
             now_ms = self._expire()
-            self._line[ticket_id] = Ticket(ticket_id, priority, now_ms, now_ms + lease_ms, this_process(), tenant)
+            self._line[ticket_id] = Ticket(ticket_id, priority, now_ms, now_ms + lease_ms, waiter, tenant)
         return ticket_id
 
     def keep_place(self, ticket_id: str, *, lease_ms: int = WAITING_LEASE_MS) -> int:

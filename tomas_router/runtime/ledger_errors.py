@@ -31,7 +31,11 @@ class LedgerFileError(TomasRouterError):
 
 
 class LedgerBusyError(TomasRouterError):
-    """Another process kept the ledger's file locked for longer than the busy timeout; nothing was changed."""
+    """The ledger cannot be changed just now, for example because its file stays locked; nothing was changed."""
+
+
+class LedgerActorError(TomasRouterError):
+    """The actor that holds a ledger does not answer; whether it did what was asked is not known."""
 
 
 def version_conflict(version: int, expected_version: int) -> LedgerConflictError:

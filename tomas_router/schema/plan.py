@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from tomas_router.schema.findings import InconsistentError
 from tomas_router.schema.profiling import InputSize, ResourceConfig
+
+if TYPE_CHECKING:
+    from tomas_router.targets.exported import Exported
 
 SCHEMA_VERSION: Literal["1.0"] = "1.0"
 UNITS = {
@@ -138,6 +141,45 @@ class ToolPlan(_Contract):
         ends = [step.end_ms for step in self.steps]
         known = [end for end in ends if end is not None]
         return max(known) if known and len(known) == len(ends) else None
+
+    # The plan in the words of a scheduler (docs/targets.md): by step id, options and what becomes of each promise.
+    # Settings are those of the function of the same name in ``tomas_router.targets``.
+
+    def to_ray(self, **settings: Any) -> dict[str, Exported]:
+        """Options of Ray tasks, see ``targets.ray``."""
+        from tomas_router.targets.ray import to_ray
+
+        return to_ray(self, **settings)
+
+    def to_kubernetes(self, **settings: Any) -> dict[str, Exported]:
+        """Manifests of Jobs, with ``gpu="whole"``, ``"mig"`` or ``"hami"``, see ``targets.kubernetes``."""
+        from tomas_router.targets.kubernetes import to_kubernetes
+
+        return to_kubernetes(self, **settings)
+
+    def to_docker(self, **settings: Any) -> dict[str, Exported]:
+        """Flags of ``docker run``, see ``targets.docker``."""
+        from tomas_router.targets.docker import to_docker
+
+        return to_docker(self, **settings)
+
+    def to_slurm(self, **settings: Any) -> dict[str, Exported]:
+        """Options of ``sbatch``, see ``targets.slurm``."""
+        from tomas_router.targets.slurm import to_slurm
+
+        return to_slurm(self, **settings)
+
+    def to_ecs(self, **settings: Any) -> dict[str, Exported]:
+        """Container definitions of Amazon ECS, see ``targets.ecs``."""
+        from tomas_router.targets.ecs import to_ecs
+
+        return to_ecs(self, **settings)
+
+    def to_local(self, **settings: Any) -> dict[str, Exported]:
+        """Limits of processes of this machine, see ``targets.local``."""
+        from tomas_router.targets.local import to_local
+
+        return to_local(self, **settings)
 
     @model_validator(mode="after")
     def _consistent(self) -> ToolPlan:
