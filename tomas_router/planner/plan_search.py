@@ -109,6 +109,8 @@ def search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
 
 
 def _search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
+    if not problem.options:
+        return SearchResult(Schedule(()), proved=True, schedules=1, bound_ms=problem.bound_ms)
     began = time.perf_counter()
     base = Skyline.of(problem.residual)
     guide = first_guide(problem)
