@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import demand_guesses
 from benchmarks.demand_guesses import largest_row, mean_of_others, mean_row, nearest_by_text, quantile_of_others
 from benchmarks.demand_replay import MS_PER_HOUR, really_takes, replay
 from benchmarks.unprofiled_tools import load_tools, main
@@ -85,7 +86,8 @@ def test_tools_when_loaded_are_told_apart_by_what_the_network_knows_of_them():
     assert all(tools.profiling.has(tool) for members in tools.groups.values() for tool in members)
 
 
-def test_script_when_run_briefly_prints_every_table(capsys):
+def test_script_when_run_briefly_prints_every_table(capsys, monkeypatch):
+    monkeypatch.setattr(demand_guesses, "TREES", 3)
     main(["--tools", "1", "--curves", "2"])
     printed = capsys.readouterr().out
     assert printed.count("network, memory at 0.9") >= 6
