@@ -322,5 +322,5 @@ def test_tool_without_profile_when_it_has_run_is_planned_with_what_it_took() -> 
         online.observe(ObservedRun.of(step, 300, cpu_mem_gb=0.5, gpu_mem_gb=0.0))
     second = planner().plan("do it", REGISTRY, online, curve(*IDLE))
     assert {step.source for step in second.steps} == {"profiled"}
-    assert [step.expected_latency_ms for step in second.steps] == [330.0] * 3
-    assert all(step.resource_config and step.resource_config.cpu_mem_gb == 0.55 for step in second.steps)
+    assert [step.expected_latency_ms for step in second.steps] == [420.0] * 3
+    assert all(step.resource_config and step.resource_config.cpu_mem_gb == 0.7 for step in second.steps)

@@ -30,8 +30,8 @@ def test_tool_without_rows_when_it_ran_once_has_a_row_with_room():
     online = OnlineProfile()
     online.observe(RUN)
     (row,) = online.table().rows("resize", "small")
-    assert row.cpu_mem_gb == pytest.approx(1.1)
-    assert row.latency_ms == pytest.approx(880)
+    assert row.cpu_mem_gb == pytest.approx(1.4)
+    assert row.latency_ms == pytest.approx(1120)
 
 
 def test_room_when_runs_repeat_gets_smaller():
@@ -39,8 +39,8 @@ def test_room_when_runs_repeat_gets_smaller():
     for _ in range(16):
         online.observe(RUN)
     (row,) = online.table().rows("resize")
-    assert 1.0 < row.cpu_mem_gb < 1.06
-    assert 800 < row.latency_ms < 840
+    assert 1.0 < row.cpu_mem_gb < 1.16
+    assert 800 <= row.latency_ms < 840
 
 
 def test_run_when_it_died_is_given_twice_the_memory_until_one_ends_well():
@@ -49,7 +49,7 @@ def test_run_when_it_died_is_given_twice_the_memory_until_one_ends_well():
         online.observe(_died(reserved))
         assert online.table().rows("resize")[0].cpu_mem_gb == expected
     online.observe(replace(RUN, cpu_mem_gb=1.4))
-    assert online.table().rows("resize")[0].cpu_mem_gb == pytest.approx(1.54)
+    assert online.table().rows("resize")[0].cpu_mem_gb == pytest.approx(1.96)
 
 
 def test_run_when_it_only_ever_died_still_has_a_latency_to_plan_with():
@@ -74,16 +74,16 @@ def test_measured_row_when_runs_are_few_is_not_lowered_and_then_follows_them():
     online.observe(RUN)
     online.observe(RUN)
     (row,) = online.table().all_rows
-    assert row.cpu_mem_gb < 1.1
-    assert row.latency_ms < 900
+    assert row.cpu_mem_gb < 1.25
+    assert row.latency_ms < 1000
 
 
 def test_measured_row_when_the_first_run_takes_more_is_raised_at_once():
     online = OnlineProfile(ProfilingTable([ROW]))
-    online.observe(replace(RUN, latency_ms=3000, cpu_mem_gb=1.9))
+    online.observe(replace(RUN, latency_ms=3000, cpu_mem_gb=2.1))
     (row,) = online.table().all_rows
     assert row.latency_ms > 3000
-    assert row.cpu_mem_gb == pytest.approx(2.09)
+    assert row.cpu_mem_gb == pytest.approx(2.94)
 
 
 def test_variants_of_a_configuration_when_one_runs_stay_apart():
@@ -113,7 +113,7 @@ def test_memory_when_one_run_in_many_is_huge_lets_that_one_fail_rather_than_hold
 
 def test_latency_when_runs_are_many_is_their_upper_quantile():
     assert upper_latency_ms([float(ms) for ms in range(1, 100)]) == 90
-    assert upper_latency_ms([100.0]) == pytest.approx(110)
+    assert upper_latency_ms([100.0]) == pytest.approx(140)
 
 
 def test_step_when_placed_says_what_was_reserved():

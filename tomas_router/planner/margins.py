@@ -42,6 +42,9 @@ class PredictionMargins:
 
 
 NO_MARGINS = PredictionMargins()
+UPPER_MEMORY = PredictionMargins(cpu_mem_gb=1.11, gpu_mem_gb=4.8)
+"""Memory at the 0.9 quantile for the packaged model, over 32 tools that it never met
+(``python -m benchmarks.unprofiled_tools``)."""
 
 
 def conformal_factor(ratios: Sequence[float], quantile: float) -> float:

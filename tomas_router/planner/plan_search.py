@@ -4,7 +4,7 @@ Every schedule is built step by step: among the steps whose predecessors are pla
 takes the option with the least ``completion + patience * work`` at its earliest feasible start, and is booked before
 the next step is looked at. With patience 0 and upward ranks as priorities that is list scheduling in the manner of HEFT
 (Topcuoglu et al., 2002). A fast, wide option can block a sibling; patience above 0 prefers narrow ones. The search
-draws priorities and patience, keeps the best schedule, and changes single steps of it.
+draws priorities, patience and which options are offered, keeps the best schedule, and changes single steps of it.
 
 Schedules compare by (makespan, cost, sum of starts). The search stops when the best schedule is proved, or when
 the time budget or the number of schedules is spent. On request (``exact_ms``) CP-SAT then goes on to a proof.
@@ -31,11 +31,16 @@ class Guide:
 
     priorities: tuple[float, ...]
     patience: tuple[float, ...]
-    pinned: tuple[Mode | None, ...]
+    offered: tuple[tuple[Mode, ...], ...]
+    """Modes of each step that may be chosen, fastest first."""
 
 
 EXHAUSTIVE_SHARE = 0.3
 """Part of the time budget that the exhaustive search may use before random restarts take over."""
+
+
+PART_OF_MODES_SHARE, PARTS_OF_MODES = 0.7, (0.3, 0.6)
+"""How many of the fresh schedules see only a part of the modes, and how large a part."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,8 @@ def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide, ceiling_ms:
         step = max(ready, key=lambda s: (guide.priorities[s], -s))
         ready.remove(step)
         release = max((placed[p].end_ms for p in problem.unique_predecessors[step]), default=problem.release_ms)
-        pinned = guide.pinned[step]
-        modes = problem.modes[step] if pinned is None else (pinned,)
         latest_end = ceiling_ms - problem.tails[step]
-        placement = _place(skyline, modes, release, guide.patience[step], latest_end)
+        placement = _place(skyline, guide.offered[step], release, guide.patience[step], latest_end)
         if placement is None:
             return Stuck(tuple(placed.values()), step, release)
         placed[step] = placement
@@ -88,7 +91,7 @@ def list_schedule(problem: PlanProblem, base: Skyline, guide: Guide, ceiling_ms:
 def first_guide(problem: PlanProblem) -> Guide:
     """Plain earliest-completion list scheduling."""
     count = len(problem.options)
-    return Guide(tuple(map(float, problem.ranks)), (0.0,) * count, (None,) * count)
+    return Guide(tuple(map(float, problem.ranks)), (0.0,) * count, problem.modes)
 
 
 def search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
@@ -109,6 +112,8 @@ def search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
 
 
 def _search(problem: PlanProblem, limits: SearchLimits) -> SearchResult:
+    if not problem.options:
+        return SearchResult(Schedule(()), proved=True, schedules=1, bound_ms=problem.bound_ms)
     began = time.perf_counter()
     base = Skyline.of(problem.residual)
     guide = first_guide(problem)
@@ -144,10 +149,14 @@ def _place(
     best: tuple[float, int, int, int] | None = None
     chosen: Placement | None = None
     for mode in modes:
+        if best is not None and release_ms + mode.latency_ms > best[0]:
+            break  # modes come fastest first, so none behind this one ends earlier
         penalty = patience * mode.work
         latest = latest_end_ms - mode.latency_ms
         if best is not None:
             latest = min(latest, int(best[0] - penalty) - mode.latency_ms + 1)
+        if latest < release_ms:
+            continue
         start = skyline.first_start(mode.demand, mode.latency_ms, release_ms, latest)
         if start is None:
             continue
@@ -164,18 +173,27 @@ def _fresh(problem: PlanProblem, draw: random.Random) -> Guide:
     priorities = tuple(rank * (1 + draw.uniform(-spread, spread)) for rank in problem.ranks)
     level = draw.choice((0.0, 10 ** draw.uniform(-2, 1)))
     patience = tuple(level * draw.uniform(0, 2) for _ in priorities)
-    return Guide(priorities, patience, (None,) * len(priorities))
+    return Guide(priorities, patience, _some_modes(problem, draw))
+
+
+def _some_modes(problem: PlanProblem, draw: random.Random) -> tuple[tuple[Mode, ...], ...]:
+    """A part of the modes: schedules differ more, and each is built faster."""
+    if draw.random() >= PART_OF_MODES_SHARE:
+        return problem.modes
+    part = draw.choice(PARTS_OF_MODES)
+    return tuple(tuple(m for m in modes if draw.random() < part) or (draw.choice(modes),) for modes in problem.modes)
 
 
 def _mutated(problem: PlanProblem, guide: Guide, draw: random.Random) -> Guide:
-    priorities, patience, pinned = list(guide.priorities), list(guide.patience), list(guide.pinned)
+    priorities, patience, offered = list(guide.priorities), list(guide.patience), list(guide.offered)
     for _ in range(draw.choice((1, 1, 2))):
         step = draw.randrange(len(priorities))
         change = draw.random()
         if change < 0.5:
-            pinned[step] = draw.choice((None, *problem.modes[step]))
+            mode = draw.choice((None, *problem.modes[step]))
+            offered[step] = problem.modes[step] if mode is None else (mode,)
         elif change < 0.8:
             priorities[step] = draw.choice(priorities) * (1 + draw.uniform(-0.1, 0.1))
         else:
             patience[step] = draw.choice((0.0, 10 ** draw.uniform(-2, 1)))
-    return Guide(tuple(priorities), tuple(patience), tuple(pinned))
+    return Guide(tuple(priorities), tuple(patience), tuple(offered))

@@ -3,7 +3,7 @@
 For every tool, size and configuration that ran it keeps the last runs, and offers a row with
 
 * latency: the upper quantile of the runs, with room while they are few;
-* memory: of the amounts that at least nine in ten of the remembered runs would have fitted, the one that would have
+* memory: of the amounts that nineteen in twenty of the remembered runs would have fitted, the one that would have
   wasted least, a failure priced as the memory that it held in vain; a run that died for want of memory says only
   that the need is larger, and the next one gets twice.
 
@@ -29,10 +29,10 @@ Outcome = Literal["done", "out_of_memory"]
 
 REMEMBERED_RUNS = 64
 LATENCY_QUANTILE = 0.9
-MAX_FAILING_SHARE = 0.1
+MAX_FAILING_SHARE = 0.05
 """Of the remembered runs; a failure costs time, which GiB-hours do not see."""
-HEADROOM = 0.1
-"""Share added to the largest peak seen while runs are few; falls with their number."""
+HEADROOM = 0.4
+"""Share added to what one run took; falls with the root of their number. One run says little of the next."""
 RETRY_FACTOR = 2.0
 """After a run that died for want of memory the next one gets so many times what it had."""
 RUNS_TO_REPLACE_A_ROW = 3
@@ -129,6 +129,11 @@ class _Memory:
             if peak_gib > self.too_little_gib:
                 self.too_little_gib = 0.0
 
+    def known_need_gib(self) -> float:
+        """What a run certainly needed, without any room."""
+        died_gib = math.nextafter(self.too_little_gib, math.inf) if self.too_little_gib else 0.0
+        return max(died_gib, max((peak for peak, _ in self.peaks), default=0.0))
+
     def to_reserve_gib(self) -> float:
         """What the next run should get."""
         retry_gib = RETRY_FACTOR * self.too_little_gib
@@ -161,8 +166,10 @@ class _Runs:
         latency_ms = upper_latency_ms(list(self.latencies_ms)) if self.latencies_ms else self.expected_ms
         cpu_gib, gpu_gib = self.cpu.to_reserve_gib(), self.gpu.to_reserve_gib()
         if measured is not None and len(self.latencies_ms) < RUNS_TO_REPLACE_A_ROW:
-            latency_ms = max(latency_ms, measured.latency_ms)
-            cpu_gib, gpu_gib = max(cpu_gib, measured.cpu_mem_gb), max(gpu_gib, measured.gpu_mem_gb)
+            slowest_ms = max(self.latencies_ms, default=0.0)
+            latency_ms = _raised(measured.latency_ms, slowest_ms, latency_ms)
+            cpu_gib = _raised(measured.cpu_mem_gb, self.cpu.known_need_gib(), cpu_gib)
+            gpu_gib = _raised(measured.gpu_mem_gb, self.gpu.known_need_gib(), gpu_gib)
         return ProfileRow(
             tool=tool,
             input_size=size,
@@ -253,6 +260,11 @@ def upper_latency_ms(latencies_ms: Sequence[float]) -> float:
     if rank <= len(ascending):
         return ascending[rank - 1]
     return ascending[-1] * (1 + HEADROOM / math.sqrt(len(ascending)))
+
+
+def _raised(measured: float, seen: float, learned: float) -> float:
+    """The measured amount, unless a run took more: then what was learned of it."""
+    return measured if seen <= measured else max(measured, learned)
 
 
 def _differs(old: ProfileRow, new: ProfileRow) -> bool:
