@@ -193,8 +193,8 @@ def read_manifest(
     memory = HashMemory.below(cache_dir) if verify == "once" else None
     for name, entry in manifest.files.items():
         check_hash(directory / name, entry.sha256, memory if entry.bytes > HASHED_AT_START_BYTES else None)
-    for entry in manifest.graphs.values():
-        _check_opset(directory / entry.file, manifest.opset)
+    for graph in manifest.graphs.values():
+        _check_opset(directory / graph.file, manifest.opset)
     return manifest
 
 
