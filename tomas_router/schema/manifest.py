@@ -15,7 +15,7 @@ from tomas_router.schema.file_check import HashMemory, check_hash, check_size
 from tomas_router.schema.onnx_header import declared_opsets
 
 MANIFEST = "manifest.json"
-Quantisation = Literal["none", "int8", "int4"]
+Quantisation = Literal["none", "int8", "packed", "int4"]
 Verification = Literal["once", "always"]
 SchemaVersion = Literal["1.0", "1.1"]
 NO_CHECKSUM = "0" * 64
