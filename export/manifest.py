@@ -18,6 +18,7 @@ from export.graphs import max_positions
 from export.parity import TOLERANCES
 from export.qwen_layers import OPSET
 from tomas_router.engines.onnx_engine import SMALL_TENSORS
+from tomas_router.schema.file_check import file_sha256
 from tomas_router.schema.manifest import (
     MANIFEST,
     CurveScalerEntry,
@@ -29,12 +30,14 @@ from tomas_router.schema.manifest import (
     Sizes,
     TensorEntry,
     TokenTableEntry,
-    file_sha256,
+    manifest_text,
 )
 from tomas_router.training.checkpoint import Checkpoint
 
 TOKENIZER = "tokenizer.json"
-__all__ = ["SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
+LEAST_ONNXRUNTIME = "1.24.1"
+"""The first with every operator of opset 23 that the graphs use; the extras `cpu` and `gpu` ask for the same."""
+__all__ = ["LEAST_ONNXRUNTIME", "SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
 
 
 def graph_entry(name: str, model: ModelProto) -> GraphEntry:
@@ -75,6 +78,7 @@ def write_manifest(
         training_fingerprint=training_fingerprint,
         quantisation=quantisation,
         opset=OPSET,
+        least_onnxruntime=LEAST_ONNXRUNTIME,
         sizes=_sizes(checkpoint),
         row_scaler=RowScalerEntry(**asdict(statistics.rows)),
         curve_scaler=CurveScalerEntry(**asdict(statistics.curves)),
@@ -93,7 +97,7 @@ def write_manifest(
         },
         trained_on=checkpoint.trained_on,
     )
-    (out / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (out / MANIFEST).write_bytes(manifest_text(manifest).encode())
 
 
 def _sizes(checkpoint: Checkpoint) -> Sizes:

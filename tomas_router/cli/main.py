@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tomas_router import __version__
 from tomas_router.cli import (
+    artifacts,
     demo,
     execute,
     ledger,
@@ -23,7 +24,9 @@ from tomas_router.cli import (
 )
 from tomas_router.cli.exit_codes import BAD_INPUT, INFEASIBLE
 
-COMMANDS = (plan, execute, targets, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
+COMMANDS = (
+    plan, execute, targets, ledger, validate, registry, schema, artifacts, profile, snapshot, record, modules, demo,
+)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

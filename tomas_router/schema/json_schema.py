@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from tomas_router.schema.manifest import Manifest
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfileRow
 from tomas_router.schema.recorded_run import RecordedRun
@@ -28,6 +29,7 @@ CONTRACTS: dict[str, TypeAdapter[Any]] = {
     "request": TypeAdapter(PlanRequest),
     "profiling": TypeAdapter(ProfileRow),
     "recorded_run": TypeAdapter(RecordedRun),
+    "manifest": TypeAdapter(Manifest),
 }
 
 
