@@ -102,9 +102,9 @@ def test_completion_when_recorded_moves_no_version(ledger):
 def test_completion_when_the_file_is_opened_again_is_still_there(tmp_path, clock):
     SqliteLedger(tmp_path / "l", clock_ms=clock).complete(KEY, "ocr", "done")
     short = SqliteLedger(tmp_path / "l", clock_ms=clock, keep_completions_ms=5)
-    assert pickle.loads(pickle.dumps(short)).completion(KEY).result == "done"
+    assert pickle.loads(pickle.dumps(short)).completion(KEY).result == "done"  # noqa: S301
     clock.now_ms += 6
-    assert pickle.loads(pickle.dumps(short)).completion(KEY) is None
+    assert pickle.loads(pickle.dumps(short)).completion(KEY) is None  # noqa: S301
 
 
 def test_file_when_made_by_an_earlier_schema_is_refused_by_name(tmp_path, clock):
