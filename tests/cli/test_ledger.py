@@ -83,7 +83,8 @@ def test_show_and_cancel_when_a_plan_is_booked_tell_and_free_it(tmp_path, machin
     text = capsys.readouterr().out
     assert f"booking {booking} for docs\n" in text
     assert "(running), lease ends " in text
-    assert "step 0: 1 CPU" in text
+    assert "step 0: translate_text_cpu#" in text
+    assert ": 1 CPU" in text
     assert main(["ledger", "show", file, "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     (shown,) = content["bookings"]

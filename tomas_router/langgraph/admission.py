@@ -197,7 +197,8 @@ class Admission:
             return None
         terms = BookingTerms(lease_ms=self.lease_ms, tenant=self.tenant, thread_id=thread_id)
         wait_ms = 0 if self.on_insufficient == "fail" else round(self.max_wait_s * 1000)
-        turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool)
+        shown = tool if step is None else step.tool_identity
+        turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool, tool=shown)
         return _Waiting(tool, options, turn, time.monotonic())
 
     def _now(self) -> SystemTimeline:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -18,7 +16,17 @@ from tomas_router.executors.threads import ThreadExecutor
 from tomas_router.langgraph.arguments import resolve
 from tomas_router.langgraph.injected import with_resources
 from tomas_router.langgraph.node import nothing_runs
-from tomas_router.langgraph.state import AnyTimeline, RouterContext, ToolRouterState, chosen, current
+from tomas_router.langgraph.state import (
+    AnyRegistry,
+    AnyTimeline,
+    RouterContext,
+    ToolRouterState,
+    chosen,
+    current,
+    present,
+)
+from tomas_router.langgraph.stored_plan import why_plan_again
+from tomas_router.langgraph.tool_call import call_tool
 from tomas_router.planner.reserve import reserve
 from tomas_router.runtime.booking import BookingTerms
 from tomas_router.runtime.keep_lease import KeepLease
@@ -35,12 +43,13 @@ class ToolExecutorNode:
     Without tools it simulates and prints each step's resources, so that a graph can be tried at once. With tools:
     books the plan on what is free now (when there is a ledger), runs each step in a thread as soon as the plan
     allows, keeps the booking alive meanwhile, and frees each step when it has ended. A tool that raises fails its
-    step and those that need it; the others go on. An expired plan goes back to the router.
+    step and those that need it; the others go on. A plan that has expired, or that was made for other versions of its
+    tools or by another version of this library, goes back to the router.
     """
 
     def __init__(
         self,
-        tools: Sequence[Any] | Mapping[str, Any] | None = None,
+        tools: Sequence[Any] | Mapping[str, Any] | Callable[[], Sequence[Any]] | None = None,
         *,
         timeline: AnyTimeline | None = None,
         ledger: Ledger | None = None,
@@ -52,7 +61,8 @@ class ToolExecutorNode:
         """Takes the tools.
 
         Args:
-            tools: LangChain tools or functions, as a list or by name; None simulates.
+            tools: LangChain tools or functions, as a list or by name, or a function that gives those that there are
+                now; None simulates.
             timeline: what the machine offers; needed to book, and then with an epoch.
             ledger: where plans are booked.
             tenant: for whom.
@@ -63,7 +73,10 @@ class ToolExecutorNode:
         Raises:
             ValueError: two tools have one name, or there is a ledger without a timeline.
         """
-        self.tools = None if tools is None else tools_by_name(tools)
+        self._tools = tools if tools is None or callable(tools) else tools_by_name(tools)
+        self.registry: AnyRegistry | None = None
+        """What the router plans with, set by ``add_router_nodes``: plans for other versions of its tools are made anew.
+        """
         if ledger is not None and timeline is None:
             raise ValueError("a ledger needs a timeline: what does the machine offer?")
         self.timeline, self.ledger, self.tenant = timeline, ledger, tenant
@@ -77,22 +90,29 @@ class ToolExecutorNode:
         Raises:
             UnknownToolError: the plan names a tool that is not here; nothing has run.
         """
-        plan = ToolPlan.model_validate(state["tool_plan"])
-        if datetime.now(UTC) > datetime.fromisoformat(plan.expires_at):
-            runtime.stream_writer({"type": "replanned", "reason": f"the plan expired at {plan.expires_at}"})
+        known = present(chosen(runtime.context, "registry", self.registry))
+        if stale := why_plan_again(state["tool_plan"] or {}, known):
+            runtime.stream_writer({"type": "replanned", "reason": stale})
             return Command(goto="router")
-        if self.tools is None:
+        plan = ToolPlan.model_validate(state["tool_plan"])
+        tools = self.tools
+        if tools is None:
             report = self._simulated(plan, runtime)
         else:
-            self._require_known(plan)
+            _require_known(plan, tools)
             try:
                 plan = self._reserved(plan, runtime)
             except InfeasibleError as error:
                 refused = nothing_runs(plan, f"no room: {error.reason}")
                 return Command(update={"tool_plan": refused.model_dump(mode="json")}, goto="respond")
-            report = self._run(plan, runtime)
+            report = self._run(plan, tools, runtime)
         update = {"tool_plan": plan.model_dump(mode="json"), "tool_results": report.results()}
         return Command(update=update, goto="respond")
+
+    @property
+    def tools(self) -> dict[str, Any] | None:
+        """The tools that there are now, by name."""
+        return tools_by_name(self._tools()) if callable(self._tools) else self._tools
 
     def _simulated(self, plan: ToolPlan, runtime: Runtime[RouterContext]) -> ExecutionReport:
         def write(line: str) -> None:
@@ -114,7 +134,7 @@ class ToolExecutorNode:
         )
         return reserve(plan, timeline, ledger, max_wait_ms=round(self.max_wait_s * 1000), terms=terms)
 
-    def _run(self, plan: ToolPlan, runtime: Runtime[RouterContext]) -> ExecutionReport:
+    def _run(self, plan: ToolPlan, tools: Mapping[str, Any], runtime: Runtime[RouterContext]) -> ExecutionReport:
         ledger: Ledger | None = chosen(runtime.context, "ledger", self.ledger)
         booking_id = plan.booking_id
 
@@ -123,26 +143,26 @@ class ToolExecutorNode:
                 return nullcontext()
             return KeepLease(ledger, booking_id, lease_ms=self.lease_ms, step=step)
 
+        def call(step: PlanStep, outputs: Mapping[str, Any]) -> Any:
+            return _called(tools[step.tool_name], step, outputs)
+
         executor = ThreadExecutor(
-            self._call, lambda position, _: keep(position), runtime.stream_writer, check_expiry=booking_id is None
+            call, lambda position, _: keep(position), runtime.stream_writer, check_expiry=booking_id is None
         )
         with keep(None):
             return executor.execute(plan)
 
-    def _call(self, step: PlanStep, outputs: Mapping[str, Any]) -> Any:
-        assert self.tools is not None
-        tool = self.tools[step.tool_name]
-        args = with_resources(tool, resolve(step.args or {}, outputs), step.resource_config)
-        return tool.invoke(args) if isinstance(tool, BaseTool) else tool(**args)
 
-    def _require_known(self, plan: ToolPlan) -> None:
-        assert self.tools is not None
-        unknown = sorted({step.tool_name for step in plan.steps} - self.tools.keys())
-        if unknown:
-            raise UnknownToolError(
-                f"the plan names {', '.join(unknown)}, which the executor does not have; it has "
-                f"{', '.join(sorted(self.tools))}"
-            )
+def _called(tool: Any, step: PlanStep, outputs: Mapping[str, Any]) -> Any:
+    return call_tool(tool, with_resources(tool, resolve(step.args or {}, outputs), step.resource_config))
+
+
+def _require_known(plan: ToolPlan, tools: Mapping[str, Any]) -> None:
+    unknown = sorted({step.tool_name for step in plan.steps} - tools.keys())
+    if unknown:
+        raise UnknownToolError(
+            f"the plan names {', '.join(unknown)}, which the executor does not have; it has {', '.join(sorted(tools))}"
+        )
 
 
 def tools_by_name(tools: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

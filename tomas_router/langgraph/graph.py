@@ -81,7 +81,9 @@ def add_router_nodes(
     """
     graph.add_node(ROUTER, router, destinations=(TOOLS, APPROVE, RESPOND, END))
     graph.add_node(APPROVE, approve_plan)
-    graph.add_node(TOOLS, executor or ToolExecutorNode())
+    executor = executor or ToolExecutorNode()
+    executor.registry = executor.registry or router.registry
+    graph.add_node(TOOLS, executor)
     if isinstance(respond, str):
         if respond != RESPOND:
             graph.add_node(RESPOND, _nothing)

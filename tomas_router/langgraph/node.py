@@ -11,14 +11,18 @@ from langgraph.types import Command
 from tomas_router.langgraph.approval import FootprintOver, footprint, smaller_profiles
 from tomas_router.langgraph.arguments import ArgumentError, check_arguments
 from tomas_router.langgraph.state import (
+    AnyProfiling,
+    AnyRegistry,
     AnyTimeline,
     Json,
     RouterContext,
     ToolRouterState,
     chosen,
     current,
+    present,
     read_request,
 )
+from tomas_router.langgraph.stored_plan import stored_plan
 from tomas_router.planner.planner import Planner
 from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
@@ -51,8 +55,8 @@ class ToolRouterNode:
     def __init__(
         self,
         planner: AnyPlanner | None = None,
-        registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        registry: AnyRegistry | None = None,
+        profiling: AnyProfiling | None = None,
         timeline: AnyTimeline | None = None,
         *,
         ledger: Ledger | None = None,
@@ -65,8 +69,9 @@ class ToolRouterNode:
 
         Args:
             planner: by default the packaged model, loaded here and not inside a run.
-            registry: by default the shipped tools with their profile.
-            profiling: measured profiles of the registry.
+            registry: by default the shipped tools with their profile; a function is asked at every request, so tools
+                may come and go.
+            profiling: measured profiles of the registry, or a function that gives them.
             timeline: a curve, a source, or a function that makes one; it is read at every request.
             ledger: what other plans have booked.
             tenant: whose quota counts.
@@ -112,10 +117,11 @@ class ToolRouterNode:
 
     def _plan(self, request: str | Json, state: Mapping[str, Any], context: object) -> ToolPlan:
         planner: AnyPlanner = chosen(context, "planner", self.planner)
-        registry, profiling = chosen(context, "registry", self.registry), chosen(context, "profiling", self.profiling)
+        registry = present(chosen(context, "registry", self.registry))
+        profiling = present(chosen(context, "profiling", self.profiling))
         approval = state.get("tool_approval") or {}
-        if approval.get("answer") == "smaller" and state.get("tool_plan"):
-            before = ToolPlan.model_validate(state["tool_plan"])
+        before = stored_plan(state.get("tool_plan"))
+        if approval.get("answer") == "smaller" and before is not None:
             registry, profiling = shipped_with(registry, profiling)
             profiling = smaller_profiles(profiling or ProfilingTable(()), before)
             largest = sorted({step.tool_name for step in before.steps if not profiling.has(step.tool_name)})
@@ -140,7 +146,7 @@ class ToolRouterNode:
             steps.append(step.model_copy(update={"args": dict(self.fill_args(step, plan, state))}))
             plan = plan.model_copy(update={"steps": (*steps, *plan.steps[len(steps) :])})
         plan = ToolPlan.model_validate(plan.model_dump())
-        registry, _ = shipped_with(chosen(context, "registry", self.registry), None)
+        registry, _ = shipped_with(present(chosen(context, "registry", self.registry)), None)
         check_arguments(plan, registry)
         return plan
 

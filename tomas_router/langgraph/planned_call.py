@@ -9,6 +9,7 @@ from typing import Any
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
+from tomas_router.langgraph.stored_plan import stored_plan
 from tomas_router.schema.plan import PlanStep, ToolPlan
 
 REFUSED = "tomas_router_refused"
@@ -29,8 +30,7 @@ class PlannedCall:
     @classmethod
     def of(cls, request: ToolCallRequest) -> PlannedCall:
         state = request.state if isinstance(request.state, dict) else {}
-        stored = state.get("tool_plan")
-        plan = ToolPlan.model_validate(stored) if stored else None
+        plan = stored_plan(state.get("tool_plan"))
         messages = state.get("messages") or []
         asking = next((m for m in reversed(messages) if isinstance(m, AIMessage) and _has(m, request)), None)
         calls = asking.tool_calls if asking is not None else [request.tool_call]

@@ -17,6 +17,8 @@ from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
 AnyTimeline = SystemTimeline | TimelineSource | Callable[[], SystemTimeline]
+AnyRegistry = ToolRegistry | Callable[[], ToolRegistry]
+AnyProfiling = ProfilingTable | Callable[[], ProfilingTable]
 Json = dict[str, Any]
 
 
@@ -49,8 +51,8 @@ class RouterContext:
     """What a run brings along instead of what the nodes were made with: ``invoke(..., context=RouterContext(...))``."""
 
     planner: AnyPlanner | None = None
-    registry: ToolRegistry | None = None
-    profiling: ProfilingTable | None = None
+    registry: AnyRegistry | None = None
+    profiling: AnyProfiling | None = None
     timeline: AnyTimeline | None = None
     ledger: Ledger | None = None
     tenant: str | None = None
@@ -75,6 +77,11 @@ def current(timeline: AnyTimeline | None) -> SystemTimeline | None:
     if callable(timeline):
         return timeline()
     return timeline.timelines()[0]
+
+
+def present(given: Any) -> Any:
+    """A registry or a profile as it is at this moment; a function is asked for it."""
+    return given() if callable(given) else given
 
 
 def chosen(context: object, field: str, default: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NotRequired
 
 from langchain.agents.middleware.types import AgentState, ExtendedModelResponse, ModelRequest, ModelResponse
@@ -15,12 +15,14 @@ from langgraph.types import Command
 
 from tomas_router.langgraph.admission import Admission
 from tomas_router.langgraph.state import AnyTimeline, Json, current, newest
+from tomas_router.langgraph.stored_plan import stored_plan
 from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
+from tomas_router.schema.tool_changes import tool_changes
 
 log = logging.getLogger("tomas_router")
 
@@ -61,7 +63,12 @@ class TurnPlanner:
     on_failure: OnFailure
     fast_path: float | None
     shadow: bool
-    _read: tuple[tuple[str, ...], ToolRegistry] | None = None
+    _read: tuple[tuple[Any, ...], ToolRegistry, ProfilingTable | None] | None = None
+    _profiling: ProfilingTable | None = field(init=False)
+    """Given by the user; None: that which the tools carry."""
+
+    def __post_init__(self) -> None:
+        self._profiling = self.admission.profiling
 
     def turn(self, request: ModelRequest[Any]) -> Turn:
         asked = next((m for m in reversed(request.messages) if isinstance(m, HumanMessage)), None)
@@ -69,10 +76,9 @@ class TurnPlanner:
         if asked is None or not asked.text.strip():
             return Turn(request, None, {}, fresh=False)
         name = asked.id or f"{sum(isinstance(m, HumanMessage) for m in request.messages)}"
-        fresh = known.get("turn") != name
-        stored = request.state.get("tool_plan")
         error: Exception | None = None
-        plan = None if fresh or not stored else ToolPlan.model_validate(stored)
+        plan = stored_plan(request.state.get("tool_plan")) if known.get("turn") == name else None
+        fresh = known.get("turn") != name or self._is_stale(plan, request)
         if fresh:
             try:
                 plan = self._plan(asked.text, request.tools)
@@ -101,17 +107,24 @@ class TurnPlanner:
         )
         return plan.model_copy(update={"booking_id": None})
 
+    def _is_stale(self, plan: ToolPlan | None, request: ModelRequest[Any]) -> bool:
+        """Whether a tool of the turn's plan has gone or changed since."""
+        if plan is None or not plan.steps:
+            return False
+        changes = tool_changes(plan, self._known(request.tools)[0])
+        if changes:
+            log.warning("planned again: %s", "; ".join(changes))
+            request.runtime.stream_writer({"type": "replanned", "reason": "; ".join(changes)})
+        return bool(changes)
+
     def _known(self, tools: Sequence[Any]) -> tuple[ToolRegistry, ProfilingTable | None]:
-        """The registry given, else that of the agent's tools; read anew only when the tools change."""
+        """The registry and profile given, else those of the agent's tools; read anew only when the tools change."""
         own = [t for t in tools if isinstance(t, BaseTool)]
-        if self.admission.profiling is None:
-            carried = ProfilingTable.from_langchain(own)
-            self.admission.profiling = carried if len(carried) else None
-        if self.registry is not None:
-            return self.registry, self.admission.profiling
-        key = tuple(f"{tool.name}\n{tool.description}" for tool in own)
+        key = tuple((tool.name, tool.description, tool.args_schema, tool.metadata) for tool in own)
         if self._read is None or self._read[0] != key:
-            self._read = key, ToolRegistry.from_langchain(own)
+            carried = ProfilingTable.from_langchain(own)
+            self._read = key, self.registry or ToolRegistry.from_langchain(own), carried if len(carried) else None
+            self.admission.profiling = self._profiling or self._read[2]
         return self._read[1], self.admission.profiling
 
     def _offered(

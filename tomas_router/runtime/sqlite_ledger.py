@@ -59,6 +59,7 @@ CREATE TABLE reservations (
     cpu_mib INTEGER NOT NULL,
     gpu_permille INTEGER NOT NULL,
     gpu_mib INTEGER NOT NULL,
+    tool TEXT NOT NULL,
     PRIMARY KEY (number, step)
 ) WITHOUT ROWID;
 CREATE TABLE quotas (
@@ -85,7 +86,7 @@ CREATE INDEX ended_by_time ON ended (at_ms);
 
 BOOKING_COLUMNS = "number, booking_id, booked_ms, lease_until_ms, host, pid, started, tenant, thread_id, plan_id"
 TICKET_COLUMNS = "ticket_id, priority, enqueued_ms, lease_until_ms, host, pid, started, tenant"
-RESERVATION_COLUMNS = "start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib"
+RESERVATION_COLUMNS = "start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib, tool"
 
 
 class SqliteLedger:
@@ -319,8 +320,8 @@ def _insert(db: sqlite3.Connection, b: Booking) -> None:
         (b.booking_id, b.booked_ms, b.lease_until_ms, *holder, b.tenant, b.thread_id, b.plan_id),
     ).lastrowid
     db.executemany(
-        f"INSERT INTO reservations (number, step, {RESERVATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(number, step, r.start_ms, r.end_ms, *r.demand) for step, r in b.reservations.items()],
+        f"INSERT INTO reservations (number, step, {RESERVATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(number, step, r.start_ms, r.end_ms, *r.demand, r.tool) for step, r in b.reservations.items()],
     )
 
 
@@ -366,6 +367,6 @@ def _booking(row: tuple[Any, ...], reservations: dict[int, Reservation]) -> Book
     )
 
 
-def _reservation(values: Sequence[int]) -> Reservation:
-    start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib = values
-    return Reservation(start_ms, end_ms, (cpu_milli, cpu_mib, gpu_permille, gpu_mib))
+def _reservation(values: Sequence[Any]) -> Reservation:
+    start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib, tool = values
+    return Reservation(start_ms, end_ms, (cpu_milli, cpu_mib, gpu_permille, gpu_mib), tool)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from tomas_router.errors import UnknownToolError
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.json_text import element_lines, read_json
+from tomas_router.schema.tool_identity import identity, schema_hash
 from tomas_router.schema.tool_objects import specs_and_rows
 
 MAX_TOOLS = 10_000
@@ -33,6 +34,7 @@ Name = Annotated[
         pattern=r"^[^\x00-\x1f\x7f]+$",  # one line: names go into CSV files, prompts and terminals
     ),
 ]
+Version = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x20\x7f]+$")]
 Desc = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_DESC_CHARS)]
 
 
@@ -43,6 +45,7 @@ class ToolSpec(BaseModel):
 
     name: Name = Field(description="unique in the registry")
     desc: Desc = Field(description="what the tool does, in the words that requests use")
+    version: Version | None = Field(default=None, description="of the tool; a plan for another version is made anew")
     parameters: dict[str, JsonValue] | None = Field(default=None, description="JSON Schema of the tool's arguments")
     input_types: tuple[str, ...] = Field(default=(), description="what it reads, for example audio/wav")
     output_types: tuple[str, ...] = Field(default=(), description="what it returns, for example text/plain")
@@ -56,6 +59,16 @@ class ToolSpec(BaseModel):
         if value and value.get("type", "object") != "object":
             raise ValueError("must be the JSON Schema of an object, whose properties are the arguments")
         return value
+
+    @cached_property
+    def schema_hash(self) -> str:
+        """Changes when other arguments become right or wrong."""
+        return schema_hash(self.parameters)
+
+    @property
+    def identity(self) -> str:
+        """Name, version and schema hash, as the ledger and traces show them."""
+        return identity(self.name, self.version, self.schema_hash)
 
     @property
     def group(self) -> str | None:
