@@ -16,6 +16,7 @@ _HOME_OF = {
     "ChatModelArguments": "tomas_router.langgraph.chat_arguments",
     "Footprint": "tomas_router.langgraph.approval",
     "InjectedResources": "tomas_router.langgraph.injected",
+    "LiveTools": "tomas_router.langgraph.live_tools",
     "RouterContext": "tomas_router.langgraph.state",
     "StaticPlanner": "tomas_router.planner.static",
     "ToolExecutorNode": "tomas_router.langgraph.executor",

@@ -77,8 +77,10 @@ class TurnPlanner:
             return Turn(request, None, {}, fresh=False)
         name = asked.id or f"{sum(isinstance(m, HumanMessage) for m in request.messages)}"
         error: Exception | None = None
-        plan = stored_plan(request.state.get("tool_plan")) if known.get("turn") == name else None
-        fresh = known.get("turn") != name or self._is_stale(plan, request)
+        stored = request.state.get("tool_plan") if known.get("turn") == name else None
+        plan = stored_plan(stored)
+        unread = bool(stored) and plan is None
+        fresh = known.get("turn") != name or unread or self._is_stale(plan, request)
         if fresh:
             try:
                 plan = self._plan(asked.text, request.tools)
