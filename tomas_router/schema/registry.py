@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from tomas_router.errors import UnknownToolError
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.json_text import element_lines, read_json
+from tomas_router.schema.openapi import openapi_specs_and_rows
 from tomas_router.schema.tool_identity import identity, schema_hash
 from tomas_router.schema.tool_objects import specs_and_rows
 
@@ -122,6 +123,15 @@ class ToolRegistry:
             DataValidationError: Lists every tool without name or description, and names that repeat.
         """
         return cls.from_tools(specs_and_rows(tools)[0])
+
+    @classmethod
+    def from_openapi(cls, source: str | Path | Mapping[str, Any]) -> ToolRegistry:
+        """Reads the operations of an OpenAPI 3 description, a JSON or YAML file or a dictionary (``schema.openapi``).
+
+        Raises:
+            DataValidationError: Lists everything that is wrong with it, each with its place in the description.
+        """
+        return cls.from_tools(openapi_specs_and_rows(source)[0])
 
     def to_json(self, path: str | Path) -> None:
         """Writes what ``from_json`` reads, without empty optional fields."""
