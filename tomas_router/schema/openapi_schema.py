@@ -30,7 +30,7 @@ class SchemaWriter:
         """As JSON Schema; boolean schemas stay."""
         if not isinstance(schema, Mapping):
             return schema if isinstance(schema, bool) else {}
-        made = {}
+        made: dict[str, Any] = {}
         for key, value in schema.items():
             if key == "$ref":
                 made["$ref"] = self._definition(value, place)

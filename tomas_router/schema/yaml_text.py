@@ -12,7 +12,7 @@ _OTHER_TYPES = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool", "tag:ya
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _JsonLoader(_Loader):
+class _JsonLoader(_Loader):  # type: ignore[misc]  # chosen at run time
     """YAML 1.2's view: ``no`` and ``2026-01-31`` are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
