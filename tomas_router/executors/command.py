@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tomas_router.executors.limits import limit_environment
 from tomas_router.executors.running_call import CallStoppedError, RunningCall, StopReason, running_call
+from tomas_router.runtime.tracing import trace_environment
 from tomas_router.schema.profiling import ResourceConfig
 
 POLL_S = 0.05
@@ -59,7 +60,8 @@ def run_command(
     """
     call = running_call() or RunningCall(Path(command[0]).name)
     config = config or call.config
-    variables = {**os.environ, **({} if config is None else limit_environment(config)), **(env or {})}
+    limits = {} if config is None else limit_environment(config)
+    variables = {**os.environ, **trace_environment(), **limits, **(env or {})}
     if call.idempotency_key is not None:
         variables.setdefault(IDEMPOTENCY_VARIABLE, call.idempotency_key)
     with call.busy(), tempfile.TemporaryFile("w+", encoding="utf-8") as stdin:  # a pipe could fill up

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +22,9 @@ from tomas_router.planner.in_turn import StartInTurn
 from tomas_router.runtime.booking import BookingTerms, wall_clock_ms
 from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import LeaseLostError, Ledger
+from tomas_router.runtime.memory_watch import MemoryUse
 from tomas_router.runtime.timeline import SystemTimeline
+from tomas_router.runtime.tracing import NO_SPAN, Span, begun_span, span
 from tomas_router.schema.plan import PlanStep
 from tomas_router.schema.profiling import InputSize, ProfilingTable, ResourceConfig
 
@@ -42,6 +45,8 @@ class Lease:
     booking_id: str | None = None
     degraded: bool = False
     """Not the preferred configuration, because that one would have had to wait."""
+    use: MemoryUse | None = None
+    """What the run took; set while it runs."""
     lost: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether the booking does not count any more; a tool that can stop should."""
 
@@ -117,9 +122,11 @@ class Admission:
         if waiting is None:
             yield _light(tool, step)
             return
-        with waiting:
+        with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened, waiting:
+            waiting.within = copy_context()
             while (lease := waiting.attempt(on_event)) is None:
                 time.sleep(POLL_S)
+            opened.set_attributes({"tomas.waited_ms": lease.waited_ms, "tomas.degraded": lease.degraded})
         with self._kept(lease):
             yield lease
 
@@ -149,11 +156,14 @@ class Admission:
         if waiting is None:
             yield _light(tool, step)
             return
-        try:
-            while (lease := await _finished(waiting.attempt, on_event, undo=self._give_back)) is None:
-                await asyncio.sleep(POLL_S)
-        finally:
-            await _to_the_end(waiting.leave)
+        with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened:
+            waiting.within = copy_context()
+            try:
+                while (lease := await _finished(waiting.attempt, on_event, undo=self._give_back)) is None:
+                    await asyncio.sleep(POLL_S)
+            finally:
+                await _to_the_end(waiting.leave)
+            opened.set_attributes({"tomas.waited_ms": lease.waited_ms, "tomas.degraded": lease.degraded})
         kept = self._kept(lease)
         await asyncio.to_thread(kept.__enter__)
         try:
@@ -199,7 +209,7 @@ class Admission:
         wait_ms = 0 if self.on_insufficient == "fail" else round(self.max_wait_s * 1000)
         shown = tool if step is None else step.tool_identity
         turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool, tool=shown)
-        return _Waiting(tool, options, turn, time.monotonic())
+        return _Waiting(tool, options, turn, time.monotonic(), shown)
 
     def _now(self) -> SystemTimeline:
         timeline = current(self._timeline)
@@ -227,21 +237,34 @@ class _Waiting:
     options: Sequence[Option]
     turn: StartInTurn
     since_s: float
+    shown: str = ""
+    """What traces and the ledger call the tool."""
+    within: Context = field(default_factory=copy_context, repr=False)
+    """Where its span belongs: attempts run in threads that do not know."""
     _told: bool = False
+    _queue: Span = NO_SPAN
 
     def attempt(self, on_event: Event | None) -> Lease | None:
         placed = self.turn.attempt()
         if placed is not None:
+            self._end_queue()
             lease = self._lease(placed)
             _tell(on_event, lease)
             return lease
-        if not self._told and on_event is not None:
-            on_event({"type": "tool_queued", "tool": self.tool})
-        self._told = True
+        if not self._told:
+            self._told = True
+            self._queue = self.within.run(begun_span, "tomas.queue", {"tomas.tool": self.shown})
+            if on_event is not None:
+                on_event({"type": "tool_queued", "tool": self.tool})
         return None
 
     def leave(self) -> None:
+        self._end_queue()
         self.turn.leave()
+
+    def _end_queue(self) -> None:
+        self._queue.end()
+        self._queue = NO_SPAN
 
     def __enter__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What became of the calls: expected beside actual, for ``ToolRouterMiddleware.report()``."""
+"""What became of the calls: expected beside actual, for the ``report()`` of middleware and executor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tomas_router.schema.profiling import ResourceConfig
+from tomas_router.schema.profiling import InputSize, ResourceConfig
 
 KEPT_CALLS = 1_000
 
@@ -23,6 +23,14 @@ class CallRecord:
     waited_ms: int
     expected_ms: float | None
     took_ms: int | None
+    input_size: InputSize = "medium"
+    identity: str = ""
+    """The tool with its version and schema hash, as planned."""
+    thread_id: str | None = None
+    peak_mem_gb: float | None = None
+    """What it took at most beyond what the process held before, GiB; None: not measured."""
+    alone: bool = True
+    """Whether no other call ran in this process meanwhile; if not, the peak is that of all of them."""
 
 
 class CallLog:
@@ -33,6 +41,9 @@ class CallLog:
 
     def append(self, record: CallRecord) -> None:
         self._calls.append(record)
+
+    def records(self) -> tuple[CallRecord, ...]:
+        return tuple(self._calls)
 
     def report(self) -> list[dict[str, Any]]:
         """Plain JSON."""

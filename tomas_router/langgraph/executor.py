@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -13,9 +14,9 @@ from tomas_router.errors import InfeasibleError, UnknownToolError
 from tomas_router.executors.execution import ExecutionReport
 from tomas_router.executors.stub import StubExecutor, Write, write_line
 from tomas_router.executors.threads import ThreadExecutor
-from tomas_router.langgraph.arguments import resolve
-from tomas_router.langgraph.injected import with_resources
+from tomas_router.langgraph.call_log import CallLog
 from tomas_router.langgraph.node import nothing_runs
+from tomas_router.langgraph.observed_profile import MIN_CALLS, QUANTILE, observed_profile
 from tomas_router.langgraph.state import (
     AnyRegistry,
     AnyTimeline,
@@ -25,13 +26,16 @@ from tomas_router.langgraph.state import (
     current,
     present,
 )
+from tomas_router.langgraph.step_call import StepCall
 from tomas_router.langgraph.stored_plan import why_plan_again
-from tomas_router.langgraph.tool_call import call_tool
+from tomas_router.langgraph.trace_metadata import plan_metadata
 from tomas_router.planner.reserve import reserve
 from tomas_router.runtime.booking import BookingTerms
 from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import Ledger
-from tomas_router.schema.plan import PlanStep, ToolPlan
+from tomas_router.runtime.tracing import span
+from tomas_router.schema.plan import ToolPlan
+from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.tool_objects import tool_name
 
 LEASE_MS = 15_000
@@ -57,6 +61,7 @@ class ToolExecutorNode:
         max_wait_s: float = 60.0,
         lease_ms: int = LEASE_MS,
         write: Write = write_line,
+        trace_arguments: bool = False,
     ) -> None:
         """Takes the tools.
 
@@ -69,6 +74,7 @@ class ToolExecutorNode:
             max_wait_s: how long to wait for room.
             lease_ms: how long a booking outlives this process.
             write: takes the lines of the simulation.
+            trace_arguments: write the arguments of steps into traces; otherwise only their names and kinds.
 
         Raises:
             ValueError: two tools have one name, or there is a ledger without a timeline.
@@ -81,6 +87,8 @@ class ToolExecutorNode:
             raise ValueError("a ledger needs a timeline: what does the machine offer?")
         self.timeline, self.ledger, self.tenant = timeline, ledger, tenant
         self.max_wait_s, self.lease_ms, self.write = max_wait_s, lease_ms, write
+        self.trace_arguments = trace_arguments
+        self._calls = CallLog()
 
     def __call__(
         self, state: ToolRouterState, runtime: Runtime[RouterContext]
@@ -100,12 +108,13 @@ class ToolExecutorNode:
             report = self._simulated(plan, runtime)
         else:
             _require_known(plan, tools)
+            begun_s = time.monotonic()
             try:
                 plan = self._reserved(plan, runtime)
             except InfeasibleError as error:
                 refused = nothing_runs(plan, f"no room: {error.reason}")
                 return Command(update={"tool_plan": refused.model_dump(mode="json")}, goto="respond")
-            report = self._run(plan, tools, runtime)
+            report = self._run(plan, tools, runtime, round((time.monotonic() - begun_s) * 1000))
         update = {"tool_plan": plan.model_dump(mode="json"), "tool_results": report.results()}
         return Command(update=update, goto="respond")
 
@@ -113,6 +122,16 @@ class ToolExecutorNode:
     def tools(self) -> dict[str, Any] | None:
         """The tools that there are now, by name."""
         return tools_by_name(self._tools()) if callable(self._tools) else self._tools
+
+    def report(self) -> list[dict[str, Any]]:
+        """The last 1,000 steps that ran, oldest first: what was expected beside what it was. Plain JSON."""
+        return self._calls.report()
+
+    def observed_profile(
+        self, before: ProfilingTable | None = None, *, quantile: float = QUANTILE, min_calls: int = MIN_CALLS
+    ) -> ProfilingTable:
+        """A profile, with what those steps took in the place of what was expected; see ``observed_profile``."""
+        return observed_profile(self._calls.records(), before, quantile=quantile, min_calls=min_calls)
 
     def _simulated(self, plan: ToolPlan, runtime: Runtime[RouterContext]) -> ExecutionReport:
         def write(line: str) -> None:
@@ -132,9 +151,12 @@ class ToolExecutorNode:
             tenant=chosen(runtime.context, "tenant", self.tenant),
             thread_id=chosen(runtime.context, "thread_id", _thread_id(runtime)),
         )
-        return reserve(plan, timeline, ledger, max_wait_ms=round(self.max_wait_s * 1000), terms=terms)
+        with span("tomas.admit", plan_metadata(plan)):
+            return reserve(plan, timeline, ledger, max_wait_ms=round(self.max_wait_s * 1000), terms=terms)
 
-    def _run(self, plan: ToolPlan, tools: Mapping[str, Any], runtime: Runtime[RouterContext]) -> ExecutionReport:
+    def _run(
+        self, plan: ToolPlan, tools: Mapping[str, Any], runtime: Runtime[RouterContext], waited_ms: int
+    ) -> ExecutionReport:
         ledger: Ledger | None = chosen(runtime.context, "ledger", self.ledger)
         booking_id = plan.booking_id
 
@@ -143,18 +165,13 @@ class ToolExecutorNode:
                 return nullcontext()
             return KeepLease(ledger, booking_id, lease_ms=self.lease_ms, step=step)
 
-        def call(step: PlanStep, outputs: Mapping[str, Any]) -> Any:
-            return _called(tools[step.tool_name], step, outputs)
-
+        thread_id = chosen(runtime.context, "thread_id", _thread_id(runtime))
+        call = StepCall(tools, self._calls, thread_id, waited_ms, self.trace_arguments)
         executor = ThreadExecutor(
             call, lambda position, _: keep(position), runtime.stream_writer, check_expiry=booking_id is None
         )
         with keep(None):
             return executor.execute(plan)
-
-
-def _called(tool: Any, step: PlanStep, outputs: Mapping[str, Any]) -> Any:
-    return call_tool(tool, with_resources(tool, resolve(step.args or {}, outputs), step.resource_config))
 
 
 def _require_known(plan: ToolPlan, tools: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tomas_router.langgraph.approval import ANSWERS, footprint
 from tomas_router.langgraph.executor import ToolExecutorNode
 from tomas_router.langgraph.node import ToolRouterNode
 from tomas_router.langgraph.state import Json, ToolRouterState
+from tomas_router.langgraph.trace_metadata import redacting_policy
 from tomas_router.schema.plan import ToolPlan
 
 ROUTER, APPROVE, TOOLS, RESPOND = "router", "approve", "tools", "respond"
@@ -79,19 +80,25 @@ def add_router_nodes(
         respond: the node that answers, for example one that calls a chat model; or the name of a node that the graph
             has already. After a node that is added here the graph ends.
     """
-    graph.add_node(ROUTER, router, destinations=(TOOLS, APPROVE, RESPOND, END))
-    graph.add_node(APPROVE, approve_plan)
+    traced = {} if executor is not None and executor.trace_arguments else _redacting()
+    graph.add_node(ROUTER, router, destinations=(TOOLS, APPROVE, RESPOND, END), **traced)
+    graph.add_node(APPROVE, approve_plan, **traced)
     executor = executor or ToolExecutorNode()
     executor.registry = executor.registry or router.registry
-    graph.add_node(TOOLS, executor)
+    graph.add_node(TOOLS, executor, **traced)
     if isinstance(respond, str):
         if respond != RESPOND:
             graph.add_node(RESPOND, _nothing)
             graph.add_edge(RESPOND, respond)
     else:
-        graph.add_node(RESPOND, respond)
+        graph.add_node(RESPOND, respond, **(traced if respond is respond_plainly else {}))
         graph.add_edge(RESPOND, END)
     return graph
+
+
+def _redacting() -> Json:
+    policy = redacting_policy()
+    return {} if policy is None else {"trace_policy": policy}
 
 
 def _nothing(state: ToolRouterState) -> Json:  # noqa: ARG001 - a node takes the state

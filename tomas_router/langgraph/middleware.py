@@ -31,14 +31,18 @@ from langgraph.types import Command
 from tomas_router.errors import InfeasibleError, TomasRouterError
 from tomas_router.langgraph.admission import Admission, Lease, OnInsufficient
 from tomas_router.langgraph.call_log import CallLog, CallRecord
+from tomas_router.langgraph.observed_profile import MIN_CALLS, QUANTILE, observed_profile
+from tomas_router.langgraph.observed_run import aobserved_run, observed_run
 from tomas_router.langgraph.planned_call import REFUSED, PlannedCall
 from tomas_router.langgraph.siblings import Siblings
 from tomas_router.langgraph.state import AnyTimeline
+from tomas_router.langgraph.trace_metadata import call_metadata, redacting_policy
 from tomas_router.langgraph.turn import Narrow, OnFailure, ToolRouterAgentState, TurnPlanner, planned_names
 from tomas_router.langgraph.watched_tool import with_lease
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import Ledger
 from tomas_router.runtime.ledger_errors import LedgerBusyError, LedgerFileError
+from tomas_router.runtime.tracing import Attribute
 from tomas_router.schema.profiling import ProfilingTable, ResourceConfig
 from tomas_router.schema.registry import ToolRegistry
 
@@ -73,6 +77,7 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         fast_path: float | None = None,
         shadow: bool = False,
         lease_ms: int = 15_000,
+        trace_arguments: bool = False,
     ) -> None:
         """Every default is safe for an agent that exists: it plans and admits, shows all tools and blocks none.
 
@@ -99,11 +104,14 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
                 confidence, whose tool has no required argument. None: never.
             shadow: plan and record, but change nothing.
             lease_ms: how long a booking outlives this process.
+            trace_arguments: write the arguments of calls into traces; otherwise only their names and kinds.
 
         Raises:
             ValueError: an option is none of its choices, or a ledger has no ``resources``.
         """
         super().__init__()
+        self.trace_arguments = trace_arguments
+        self.trace_policy = None if trace_arguments else redacting_policy()
         _require(narrow, ("off", "per_thread", "per_turn"), "narrow")
         _require(on_unplanned_call, ("block", "warn", "allow"), "on_unplanned_call")
         if not callable(on_failure):
@@ -185,7 +193,8 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         try:
             with self.admission.admit(call.name, call.step, **options) as lease:  # type: ignore[arg-type]
                 begun = time.monotonic()
-                answer = handler(with_lease(call.request, lease, None))
+                with observed_run(self._metadata(call, lease)) as lease.use:
+                    answer = handler(with_lease(call.request, lease, None))
             self._note(call, lease, begun, answer)
             return answer
         except InfeasibleError as error:
@@ -232,7 +241,8 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         try:
             async with self.admission.aadmit(call.name, call.step, **options) as lease:  # type: ignore[arg-type]
                 begun = time.monotonic()
-                answer = await handler(with_lease(call.request, lease, ended))
+                async with aobserved_run(self._metadata(call, lease)) as lease.use:
+                    answer = await handler(with_lease(call.request, lease, ended))
             self._note(call, lease, begun, answer)
             return answer
         except InfeasibleError as error:
@@ -289,6 +299,8 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
             lease.waited_ms,
             lease.expected_ms,
             took_ms,
+            **call.said(),
+            **({} if lease.use is None else {"peak_mem_gb": lease.use.peak_gb, "alone": lease.use.alone}),
         )
         self._calls.append(record)
         call.write(
@@ -296,9 +308,18 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
             | {"took_ms": took_ms, "expected_ms": lease.expected_ms}
         )
 
+    def _metadata(self, call: PlannedCall, lease: Lease) -> dict[str, Attribute]:
+        args = call.request.tool_call["args"]
+        return call_metadata(call.name, call.step, lease.config, args, with_arguments=self.trace_arguments)
+
     def report(self) -> list[dict[str, Any]]:
         """The last 1,000 calls, oldest first: what was expected beside what it was. Plain JSON."""
         return self._calls.report()
+
+    def observed_profile(self, *, quantile: float = QUANTILE, min_calls: int = MIN_CALLS) -> ProfilingTable:
+        """The profile, with what those calls took in the place of what was expected; see ``observed_profile``."""
+        before = self.admission.profiling
+        return observed_profile(self._calls.records(), before, quantile=quantile, min_calls=min_calls)
 
 
 def _require(value: object, choices: Sequence[str], name: str) -> None:

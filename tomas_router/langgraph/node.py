@@ -23,6 +23,7 @@ from tomas_router.langgraph.state import (
     read_request,
 )
 from tomas_router.langgraph.stored_plan import stored_plan
+from tomas_router.langgraph.trace_metadata import traced_plan
 from tomas_router.planner.planner import Planner
 from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
@@ -129,14 +130,16 @@ class ToolRouterNode:
                 return nothing_runs(before, f"no smaller configuration of {', '.join(largest)} is measured")
             request = same_tools(request, before)
         ledger = chosen(context, "ledger", self.ledger)
-        plan = planner.plan(
-            request,
-            registry,
-            profiling,
-            current(chosen(context, "timeline", self.timeline)),
-            ledger=None if ledger is None else copy_of(ledger),
-            terms=BookingTerms(tenant=chosen(context, "tenant", self.tenant)),
-        )
+        with traced_plan() as tell:
+            plan = planner.plan(
+                request,
+                registry,
+                profiling,
+                current(chosen(context, "timeline", self.timeline)),
+                ledger=None if ledger is None else copy_of(ledger),
+                terms=BookingTerms(tenant=chosen(context, "tenant", self.tenant)),
+            )
+            tell(plan)
         return plan.model_copy(update={"booking_id": None})
 
     def _with_arguments(self, plan: ToolPlan, state: Mapping[str, Any], context: object) -> ToolPlan:

@@ -53,6 +53,13 @@ class PlannedCall:
     def name(self) -> str:
         return str(self.request.tool_call["name"])
 
+    def said(self) -> dict[str, Any]:
+        """For a ``CallRecord``: what was planned of the call beside its configuration."""
+        said = {"thread_id": self.thread_id, "identity": self.name}
+        if self.step is None:
+            return said
+        return said | {"identity": self.step.tool_identity, "input_size": self.step.input_size}
+
     def write(self, event: dict[str, Any]) -> None:
         """To ``stream_mode="custom"``; outside a graph to nobody."""
         writer = getattr(self.request.runtime, "stream_writer", None)

@@ -16,6 +16,7 @@ from langgraph.types import Command
 from tomas_router.langgraph.admission import Admission
 from tomas_router.langgraph.state import AnyTimeline, Json, current, newest
 from tomas_router.langgraph.stored_plan import stored_plan
+from tomas_router.langgraph.trace_metadata import traced_plan
 from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms
@@ -99,14 +100,16 @@ class TurnPlanner:
     def _plan(self, text: str, tools: Sequence[Any]) -> ToolPlan:
         registry, profiling = self._known(tools)
         ledger = self.admission.ledger
-        plan = self.planner.plan(
-            text,
-            registry,
-            profiling,
-            current(self.resources),
-            ledger=None if ledger is None else copy_of(ledger),
-            terms=BookingTerms(tenant=self.admission.tenant),
-        )
+        with traced_plan() as tell:
+            plan = self.planner.plan(
+                text,
+                registry,
+                profiling,
+                current(self.resources),
+                ledger=None if ledger is None else copy_of(ledger),
+                terms=BookingTerms(tenant=self.admission.tenant),
+            )
+            tell(plan)
         return plan.model_copy(update={"booking_id": None})
 
     def _is_stale(self, plan: ToolPlan | None, request: ModelRequest[Any]) -> bool:
