@@ -14,8 +14,7 @@ from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
 from tomas_router.langgraph.admission import Admission
-from tomas_router.langgraph.state import AnyTimeline, Json, current, newest
-from tomas_router.planner.reserve import copy_of
+from tomas_router.langgraph.state import AnyTimeline, Json, current, has_expired, newest, seen
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms
 from tomas_router.schema.plan import ToolPlan
@@ -73,12 +72,14 @@ class TurnPlanner:
         stored = request.state.get("tool_plan")
         error: Exception | None = None
         plan = None if fresh or not stored else ToolPlan.model_validate(stored)
-        if fresh:
+        if fresh or (plan is not None and has_expired(plan)):
             try:
                 plan = self._plan(asked.text, request.tools)
-            except Exception as failed:  # noqa: BLE001 - an agent goes on without a plan, as on_failure says
-                error = failed
+            except Exception as failed:  # noqa: BLE001 - an agent goes on without a plan, or with the old one
+                error = failed if plan is None else None
                 log.warning("planning failed: %s: %s", type(failed).__name__, failed)
+            else:
+                _tell(request, fresh, stored)
         names = [t.name for t in request.tools if isinstance(t, BaseTool)]
         offered = self._offered(request, plan, names, known, error)
         update = {"turn": name, "offered": sorted({*known.get("offered", ()), *offered})}
@@ -90,13 +91,12 @@ class TurnPlanner:
 
     def _plan(self, text: str, tools: Sequence[Any]) -> ToolPlan:
         registry, profiling = self._known(tools)
-        ledger = self.admission.ledger
         plan = self.planner.plan(
             text,
             registry,
             profiling,
             current(self.resources),
-            ledger=None if ledger is None else copy_of(ledger),
+            ledger=seen(self.admission.ledger),
             terms=BookingTerms(tenant=self.admission.tenant),
         )
         return plan.model_copy(update={"booking_id": None})
@@ -153,6 +153,12 @@ class TurnPlanner:
         plan = None if turn.plan is None else turn.plan.model_dump(mode="json")
         update = {"tool_plan": plan or {}, "tool_router": turn.update}
         return ExtendedModelResponse(model_response=response, command=Command(update=update))
+
+
+def _tell(request: ModelRequest[Any], fresh: bool, stored: Json | None) -> None:
+    writer = getattr(request.runtime, "stream_writer", None)
+    if not fresh and writer is not None:
+        writer({"type": "replanned", "reason": f"the plan expired at {(stored or {}).get('expires_at')}"})
 
 
 def planned_names(plan: ToolPlan, max_tools: int | None) -> list[str]:
