@@ -148,7 +148,7 @@ def test_agent_when_the_server_learns_a_tool_plans_and_calls_it_without_training
     assert "translate" not in names
 
 
-def test_turn_when_the_server_changes_a_planned_tool_is_planned_again_by_name(client, caplog):
+def test_turn_when_the_server_changes_a_planned_tool_is_planned_again_by_name(client):
     live = LiveTools(client.get_tools, max_age_s=0)
 
     class Counting(StaticPlanner):
@@ -168,4 +168,3 @@ def test_turn_when_the_server_changes_a_planned_tool_is_planned_again_by_name(cl
     reasons = [event["reason"] for event in events if event["type"] == "replanned"]
     assert reasons == ["count_words was planned in version 1.0, now it has 2.0"]
     assert len(planner.calls) == 2
-    assert reasons[0] in caplog.text

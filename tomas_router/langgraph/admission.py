@@ -9,12 +9,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tomas_router.errors import InfeasibleError
+from tomas_router.langgraph.approval import Footprint, FootprintOver
 from tomas_router.langgraph.state import AnyTimeline, current
 from tomas_router.planner.allocator import Allocation
 from tomas_router.planner.demand import Option, ResourceOption
@@ -64,6 +65,7 @@ class Admission:
         timeline: AnyTimeline | None,
         profiling: ProfilingTable | None = None,
         *,
+        approval: FootprintOver | None = None,
         on_insufficient: OnInsufficient = "queue",
         max_wait_s: float = 60.0,
         tenant: str = "",
@@ -75,6 +77,8 @@ class Admission:
             ledger: where calls are booked; None admits everything at once.
             timeline: what the machine offers when nothing of the ledger runs; a curve without an epoch begins now.
             profiling: measured configurations, for calls that are not planned and for other configurations.
+            approval: what a person is asked about. What was planned may have been approved; another configuration that
+                takes more than that is not taken where a person would have to be asked.
             on_insufficient: ``queue`` waits for the preferred configuration; ``degrade`` takes any measured one that
                 may start at once, and waits when there is none; ``fail`` refuses at once.
             max_wait_s: how long to wait.
@@ -88,7 +92,7 @@ class Admission:
             raise ValueError("a ledger needs a timeline (resources=...): what does the machine offer?")
         if on_insufficient not in ("queue", "degrade", "fail"):
             raise ValueError(f"on_insufficient must be queue, degrade or fail, got {on_insufficient!r}")
-        self.ledger, self.profiling = ledger, profiling
+        self.ledger, self.profiling, self.approval = ledger, profiling, approval
         self.on_insufficient, self.max_wait_s = on_insufficient, max_wait_s
         self.tenant, self.lease_ms = tenant, lease_ms
         if isinstance(timeline, SystemTimeline) and timeline.epoch_ms is None:
@@ -104,6 +108,7 @@ class Admission:
         thread_id: str | None = None,
         larger_than: ResourceConfig | None = None,
         on_event: Event | None = None,
+        until: threading.Event | None = None,
     ) -> Iterator[Lease]:
         """Waits for room, holds it while the block runs, and frees it.
 
@@ -113,6 +118,7 @@ class Admission:
             thread_id: noted in the ledger.
             larger_than: only configurations with more memory, after that one ran out of it.
             on_event: told ``tool_queued`` and ``tool_admitted``.
+            until: at the end of the block the booking is kept until this is set, because a thread cannot be stopped.
 
         Raises:
             InfeasibleError: there is no room, or was none within ``max_wait_s``.
@@ -120,15 +126,19 @@ class Admission:
         """
         waiting = self._begin(tool, step, thread_id, larger_than)
         if waiting is None:
-            yield _light(tool, step)
+            yield self._unbooked(tool, step, larger_than)
             return
         with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened, waiting:
             waiting.within = copy_context()
             while (lease := waiting.attempt(on_event)) is None:
                 time.sleep(POLL_S)
             opened.set_attributes({"tomas.waited_ms": lease.waited_ms, "tomas.degraded": lease.degraded})
-        with self._kept(lease):
+        kept = self._kept(lease)
+        kept.__enter__()
+        try:
             yield lease
+        finally:
+            _leave(kept, until)
 
     @asynccontextmanager
     async def aadmit(
@@ -149,12 +159,11 @@ class Admission:
             thread_id: as for ``admit``.
             larger_than: as for ``admit``.
             on_event: as for ``admit``.
-            until: when the block is cancelled, the booking is kept until this is set, because a thread that runs a
-                synchronous tool cannot be stopped.
+            until: as for ``admit``.
         """
         waiting = await asyncio.to_thread(self._begin, tool, step, thread_id, larger_than)
         if waiting is None:
-            yield _light(tool, step)
+            yield self._unbooked(tool, step, larger_than)
             return
         with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened:
             waiting.within = copy_context()
@@ -168,13 +177,8 @@ class Admission:
         await asyncio.to_thread(kept.__enter__)
         try:
             yield lease
-        except asyncio.CancelledError:
-            if until is not None and not until.is_set():
-                threading.Thread(target=_leave_after, args=(until, kept), daemon=True).start()
-                kept = nullcontext()
-            raise
         finally:
-            await _to_the_end(kept.__exit__, None, None, None)
+            await _to_the_end(_leave, kept, until)
 
     def options(self, tool: str, step: PlanStep | None, larger_than: ResourceConfig | None = None) -> list[Option]:
         """Ways to run a call, the preferred one first; none for a light tool."""
@@ -186,12 +190,23 @@ class Admission:
             more = [
                 r for r in more if r.cpu_mem_gb >= larger_than.cpu_mem_gb and r.gpu_mem_gb >= larger_than.gpu_mem_gb
             ]
-            return sorted(more, key=lambda r: (r.gpu_mem_gb, r.cpu_mem_gb, r.latency_ms))
+            allowed = [r for r in more if self._needs_no_new_approval(step, r)]
+            return sorted(allowed, key=lambda r: (r.gpu_mem_gb, r.cpu_mem_gb, r.latency_ms))
         preferred = [planned] if planned is not None else sorted(rows, key=lambda r: r.latency_ms)[:1]
         if self.on_insufficient != "degrade":
             return [*preferred]
         others = sorted(rows, key=lambda r: r.latency_ms)
+        others = [row for row in others if self._needs_no_new_approval(step, row)]
         return [*preferred, *(row for row in others if _amounts(row) != _amounts(preferred[0]))]
+
+    def _needs_no_new_approval(self, step: PlanStep | None, option: Option) -> bool:
+        """Whether it takes no more than planned, or nobody would be asked about it."""
+        if self.approval is None:
+            return True
+        planned = _planned(step)
+        if planned is not None and all(a <= b for a, b in zip(_amounts(option), _amounts(planned), strict=True)):
+            return True
+        return not self.approval.asks_about(Footprint(*_amounts(option), seconds=option.latency_ms / 1000))
 
     def _rows(self, tool: str, size: InputSize) -> Sequence[Option]:
         assert self.profiling is not None
@@ -210,6 +225,15 @@ class Admission:
         shown = tool if step is None else step.tool_identity
         turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool, tool=shown)
         return _Waiting(tool, options, turn, time.monotonic(), shown)
+
+    def _unbooked(self, tool: str, step: PlanStep | None, larger_than: ResourceConfig | None) -> Lease:
+        """For a light tool, and where there is no ledger."""
+        if larger_than is None:
+            return _light(tool, step)
+        option = self.options(tool, step, larger_than)[0]
+        cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb = _amounts(option)
+        config = ResourceConfig(cpu_core=cpu_core, cpu_mem_gb=cpu_mem_gb, gpu_sm=gpu_sm, gpu_mem_gb=gpu_mem_gb)
+        return Lease(tool, config, option.latency_ms, 0)
 
     def _now(self) -> SystemTimeline:
         timeline = current(self._timeline)
@@ -237,7 +261,7 @@ class _Waiting:
     options: Sequence[Option]
     turn: StartInTurn
     since_s: float
-    shown: str = ""
+    shown: str
     """What traces and the ledger call the tool."""
     within: Context = field(default_factory=copy_context, repr=False)
     """Where its span belongs: attempts run in threads that do not know."""
@@ -293,6 +317,14 @@ async def _finished(
 async def _to_the_end(call: Callable[..., object], *args: object) -> None:
     """Runs it in a thread, also when this task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, call, *args))
+
+
+def _leave(kept: AbstractContextManager[object], until: threading.Event | None) -> None:
+    """At once, or from a thread as soon as ``until`` is set."""
+    if until is None or until.is_set():
+        kept.__exit__(None, None, None)
+    else:
+        threading.Thread(target=_leave_after, args=(until, kept), daemon=True).start()
 
 
 def _leave_after(until: threading.Event, kept: AbstractContextManager[object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -21,11 +22,11 @@ from tomas_router.langgraph.state import (
     current,
     present,
     read_request,
+    seen,
 )
 from tomas_router.langgraph.stored_plan import stored_plan
 from tomas_router.langgraph.trace_metadata import traced_plan
 from tomas_router.planner.planner import Planner
-from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms, Ledger
 from tomas_router.schema.plan import PlanStep, ToolPlan
@@ -96,6 +97,7 @@ class ToolRouterNode:
         if request is None:
             return Command(goto="__end__")
         plan = self._plan(request, state, runtime.context)
+        turn = next_turn(state, runtime.context)
         problem = ""
         if plan.status == "planned" and self.fill_args is not None:
             try:
@@ -103,8 +105,8 @@ class ToolRouterNode:
             except ArgumentError as error:
                 problem, plan = str(error), nothing_runs(plan, f"arguments: {error}")
         approval = state.get("tool_approval") or {}
-        goto = self._next(plan, approval)
-        update: Json = {"tool_plan": plan.model_dump(mode="json"), "tool_results": {}}
+        goto = self._next(plan, approval, turn)
+        update: Json = {"tool_plan": plan.model_dump(mode="json"), "tool_results": {}, "tool_turn": turn}
         if goto == "approve" or approval.get("answer") == "smaller":
             update["tool_approval"] = {}
         runtime.stream_writer({"type": "tool_plan", "tool_plan": update["tool_plan"], "next": goto, "problem": problem})
@@ -129,14 +131,13 @@ class ToolRouterNode:
             if largest:
                 return nothing_runs(before, f"no smaller configuration of {', '.join(largest)} is measured")
             request = same_tools(request, before)
-        ledger = chosen(context, "ledger", self.ledger)
         with traced_plan() as tell:
             plan = planner.plan(
                 request,
                 registry,
                 profiling,
                 current(chosen(context, "timeline", self.timeline)),
-                ledger=None if ledger is None else copy_of(ledger),
+                ledger=seen(chosen(context, "ledger", self.ledger)),
                 terms=BookingTerms(tenant=chosen(context, "tenant", self.tenant)),
             )
             tell(plan)
@@ -153,16 +154,26 @@ class ToolRouterNode:
         check_arguments(plan, registry)
         return plan
 
-    def _next(self, plan: ToolPlan, approval: Mapping[str, Any]) -> Next:
+    def _next(self, plan: ToolPlan, approval: Mapping[str, Any], turn: Json) -> Next:
         if plan.status != "planned":
             return "respond"
         if self.approve is None or not self.approve(plan):
             return "tools"
-        same = approval.get("tools") == [step.tool_name for step in plan.steps]
+        same = approval.get("tools") == [s.tool_name for s in plan.steps] and approval.get("turn") == turn["id"]
         covered = (
             approval.get("answer") == "approve" and same and footprint(plan).within(approval.get("footprint") or {})
         )
         return "tools" if covered else "approve"
+
+
+def next_turn(state: Mapping[str, Any], context: object) -> Json:
+    """The turn that is planned now: the same one after a plan has expired, else another one."""
+    before = state.get("tool_turn") or {}
+    if before.get("replan"):
+        return {"id": before["id"], "number": before["number"]}
+    number = before.get("number", 0) + 1
+    request_id = chosen(context, "request_id", None)
+    return {"id": f"{request_id}#{number}" if request_id is not None else uuid.uuid4().hex, "number": number}
 
 
 def nothing_runs(plan: ToolPlan, reason: str) -> ToolPlan:

@@ -10,6 +10,7 @@ from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from tomas_router.langgraph.stored_plan import stored_plan
+from tomas_router.runtime.completions import CallKey
 from tomas_router.schema.plan import PlanStep, ToolPlan
 
 REFUSED = "tomas_router_refused"
@@ -26,6 +27,8 @@ class PlannedCall:
     refusals: int
     message_id: str
     position: int
+    repeated: int
+    """How often the thread has used the call's id before: some models count calls from 0 in every message."""
 
     @classmethod
     def of(cls, request: ToolCallRequest) -> PlannedCall:
@@ -47,11 +50,27 @@ class PlannedCall:
             refusals=_refusals(messages),
             message_id=f"{thread_id}/{asking.id if asking is not None else request.tool_call['id']}",
             position=position,
+            repeated=max(0, sum(isinstance(m, AIMessage) and _has(m, request) for m in messages) - 1),
         )
 
     @property
     def name(self) -> str:
         return str(self.request.tool_call["name"])
+
+    @property
+    def key(self) -> CallKey | None:
+        """What the call is recorded under; None outside of a thread."""
+        call_id = self.request.tool_call["id"]
+        if self.thread_id is None or call_id is None:
+            return None
+        unique = f"{call_id}#{self.repeated}" if self.repeated else call_id
+        return CallKey.of(self.thread_id, unique, self.name, self.request.tool_call["args"])
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same at every attempt of this call."""
+        key = self.key or CallKey.of("", str(self.request.tool_call["id"]), self.name, self.request.tool_call["args"])
+        return key.idempotency_key
 
     def said(self) -> dict[str, Any]:
         """For a ``CallRecord``: what was planned of the call beside its configuration."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from tomas_router.langgraph.state import has_expired
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.plan_versions import PlanVersionError
 from tomas_router.schema.registry import ToolRegistry
@@ -37,6 +37,6 @@ def why_plan_again(stored: Mapping[str, Any], registry: ToolRegistry | None) -> 
         plan = ToolPlan.model_validate(stored)
     except PlanVersionError as error:
         return str(error)
-    if datetime.now(UTC) > datetime.fromisoformat(plan.expires_at):
+    if has_expired(plan):
         return f"the plan expired at {plan.expires_at}"
     return "" if registry is None else "; ".join(tool_changes(plan, registry))

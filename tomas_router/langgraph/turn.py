@@ -13,17 +13,16 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
+from tomas_router.errors import DataValidationError
 from tomas_router.langgraph.admission import Admission
-from tomas_router.langgraph.state import AnyTimeline, Json, current, newest
-from tomas_router.langgraph.stored_plan import stored_plan
+from tomas_router.langgraph.state import AnyTimeline, Json, current, newest, seen
+from tomas_router.langgraph.stored_plan import stored_plan, why_plan_again
 from tomas_router.langgraph.trace_metadata import traced_plan
-from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
-from tomas_router.schema.tool_changes import tool_changes
 
 log = logging.getLogger("tomas_router")
 
@@ -77,17 +76,19 @@ class TurnPlanner:
         if asked is None or not asked.text.strip():
             return Turn(request, None, {}, fresh=False)
         name = asked.id or f"{sum(isinstance(m, HumanMessage) for m in request.messages)}"
+        fresh = known.get("turn") != name
+        stored = None if fresh else request.state.get("tool_plan")
         error: Exception | None = None
-        stored = request.state.get("tool_plan") if known.get("turn") == name else None
         plan = stored_plan(stored)
-        unread = bool(stored) and plan is None
-        fresh = known.get("turn") != name or unread or self._is_stale(plan, request)
-        if fresh:
+        again = self._why_again(stored, request.tools) if stored else ""
+        if fresh or again:
             try:
                 plan = self._plan(asked.text, request.tools)
-            except Exception as failed:  # noqa: BLE001 - an agent goes on without a plan, as on_failure says
-                error = failed
+            except Exception as failed:  # noqa: BLE001 - an agent goes on without a plan, or with the old one
+                error = failed if plan is None else None
                 log.warning("planning failed: %s: %s", type(failed).__name__, failed)
+            else:
+                _tell(request, again)
         names = [t.name for t in request.tools if isinstance(t, BaseTool)]
         offered = self._offered(request, plan, names, known, error)
         update = {"turn": name, "offered": sorted({*known.get("offered", ()), *offered})}
@@ -99,28 +100,25 @@ class TurnPlanner:
 
     def _plan(self, text: str, tools: Sequence[Any]) -> ToolPlan:
         registry, profiling = self._known(tools)
-        ledger = self.admission.ledger
         with traced_plan() as tell:
             plan = self.planner.plan(
                 text,
                 registry,
                 profiling,
                 current(self.resources),
-                ledger=None if ledger is None else copy_of(ledger),
+                ledger=seen(self.admission.ledger),
                 terms=BookingTerms(tenant=self.admission.tenant),
             )
             tell(plan)
         return plan.model_copy(update={"booking_id": None})
 
-    def _is_stale(self, plan: ToolPlan | None, request: ModelRequest[Any]) -> bool:
-        """Whether a tool of the turn's plan has gone or changed since."""
-        if plan is None or not plan.steps:
-            return False
-        changes = tool_changes(plan, self._known(request.tools)[0])
-        if changes:
-            log.warning("planned again: %s", "; ".join(changes))
-            request.runtime.stream_writer({"type": "replanned", "reason": "; ".join(changes)})
-        return bool(changes)
+    def _why_again(self, stored: Json, tools: Sequence[Any]) -> str:
+        """Why the turn's plan does not count any more; empty when it does."""
+        try:
+            registry, _ = self._known(tools)
+        except DataValidationError as error:  # a tool has come that nothing is known of
+            return str(error)
+        return why_plan_again(stored, registry)
 
     def _known(self, tools: Sequence[Any]) -> tuple[ToolRegistry, ProfilingTable | None]:
         """The registry and profile given, else those of the agent's tools; read anew only when the tools change."""
@@ -171,6 +169,14 @@ class TurnPlanner:
         plan = None if turn.plan is None else turn.plan.model_dump(mode="json")
         update = {"tool_plan": plan or {}, "tool_router": turn.update}
         return ExtendedModelResponse(model_response=response, command=Command(update=update))
+
+
+def _tell(request: ModelRequest[Any], again: str) -> None:
+    writer = getattr(request.runtime, "stream_writer", None)
+    if again:
+        log.info("planned again: %s", again)
+    if again and writer is not None:
+        writer({"type": "replanned", "reason": again})
 
 
 def planned_names(plan: ToolPlan, max_tools: int | None) -> list[str]:
