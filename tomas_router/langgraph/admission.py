@@ -306,7 +306,8 @@ async def _finished(
     attempt: Callable[..., Lease | None], *args: Any, undo: Callable[[Lease | None], None]
 ) -> Lease | None:
     """Runs an attempt in a thread; when it is cancelled meanwhile, what the attempt books is given back."""
-    task = asyncio.get_running_loop().run_in_executor(None, attempt, *args)
+    inside = copy_context().run  # events are written from there
+    task = asyncio.get_running_loop().run_in_executor(None, inside, attempt, *args)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -48,6 +48,7 @@ from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.completions import Completions
 from tomas_router.runtime.ledger import Ledger
 from tomas_router.runtime.ledger_errors import LeaseLostError, LedgerBusyError, LedgerFileError
+from tomas_router.runtime.memory_watch import MemoryUse
 from tomas_router.runtime.tracing import Attribute
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
@@ -356,6 +357,7 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         assert lease is not None
         failed = answer is None or getattr(answer, "status", "success") == "error"
         took_ms = round((time.monotonic() - attempt.begun_s) * 1000)
+        use = lease.use or MemoryUse()
         record = CallRecord(
             call.name,
             "failed" if failed else "done",
@@ -366,7 +368,8 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
             lease.expected_ms,
             took_ms,
             **call.said(),
-            **({} if lease.use is None else {"peak_mem_gb": lease.use.peak_gb, "alone": lease.use.alone}),
+            peak_mem_gb=use.peak_gb,
+            alone=use.alone,
         )
         self._calls.append(record)
         lost = lease.lost()
