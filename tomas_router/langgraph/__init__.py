@@ -12,6 +12,7 @@ from typing import Any
 from tomas_router.errors import MissingExtraError
 
 _HOME_OF = {
+    "AnyPlanner": "tomas_router.planner.static",
     "ArgumentError": "tomas_router.langgraph.arguments",
     "ChatModelArguments": "tomas_router.langgraph.chat_arguments",
     "Footprint": "tomas_router.langgraph.approval",
