@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomas_router.errors import ModelArtifactError, UntrainedModelError
 
 MANIFEST = "manifest.json"
-Quantisation = Literal["none", "int8", "int4"]
+Quantisation = Literal["none", "int8", "packed", "int4"]
 Verification = Literal["quick", "full"]
 
 HASHED_AT_START_BYTES = 8 << 20
