@@ -13,7 +13,7 @@ from langgraph.types import Command
 from graphs.router_agent import make_graph
 from tests.langgraph.agents import agent, ask, calls, machine, tool_answers
 from tomas_router import ToolRegistry
-from tomas_router.langgraph import StaticPlanner, ToolRouterMiddleware, footprint_over, static_plan
+from tomas_router.langgraph import AnyPlanner, StaticPlanner, ToolRouterMiddleware, footprint_over, static_plan
 from tomas_router.runtime.ledger import InMemoryLedger
 
 THREAD = {"configurable": {"thread_id": "t"}}
@@ -131,3 +131,14 @@ def test_ledger_when_a_call_is_booked_says_for_which_tool():
     made.invoke(ask())
     assert seen == [tools["look"].identity]
     assert seen[0].startswith("look#")
+
+
+def test_planner_when_of_ones_own_needs_the_method_plan_only():
+    class Own:
+        def plan(self, request, registry=None, profiling=None, timeline=None, *, ledger=None, terms=None):
+            return static_plan("load", args={"s1": {"path": str(request)}})
+
+    own: AnyPlanner = Own()
+    assert make_graph(own, tools=[load]).invoke({"request": "a"})["tool_results"]["s1"]["output"] == "a"
+    made, _ = agent([calls(("load", {"path": "b"}))], [load], ToolRouterMiddleware(own))
+    assert tool_answers(made.invoke(ask()))[0].content == "b"

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from tomas_router.runtime.memory_watch import MemoryWatch, resident_bytes
+from tomas_router.runtime.memory_watch import MemoryUse, MemoryWatch, resident_bytes
 
 MIB = 2**20
 CHILD = "import time; held = bytearray(64 * 2**20); print('ready', flush=True); time.sleep(0.5)"
@@ -48,6 +48,16 @@ def test_calls_when_they_overlap_say_that_they_were_not_alone():
     third = watch.begin()
     watch.end(third)
     assert (first.alone, second.alone, third.alone) == (False, False, True)
+
+
+def test_call_when_ended_before_it_began_is_not_watched():
+    watch = MemoryWatch()
+    cancelled = MemoryUse()
+    watch.end(cancelled)
+    watch.begin(cancelled)
+    alone = watch.begin()
+    watch.end(alone)
+    assert alone.alone
 
 
 def test_watch_when_nothing_runs_any_more_has_no_thread():

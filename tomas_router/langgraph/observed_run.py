@@ -33,8 +33,9 @@ async def aobserved_run(metadata: Mapping[str, Attribute]) -> AsyncIterator[Memo
     """``observed_run`` for coroutines; the loop never waits for a look at memory."""
     tell_langsmith(metadata)
     with span("tomas.run", metadata) as opened:
-        use = await asyncio.to_thread(MEMORY_WATCH.begin)
+        use = MemoryUse()
         try:
+            await asyncio.to_thread(MEMORY_WATCH.begin, use)
             yield use
         finally:
             await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, MEMORY_WATCH.end, use))
