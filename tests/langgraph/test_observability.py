@@ -22,6 +22,7 @@ from tests.langgraph.agents import agent, ask, calls, machine, tool_answers
 from tests.spans import recorded_spans
 from tomas_router import ProfilingTable
 from tomas_router.langgraph import (
+    LiveTools,
     RouterContext,
     StaticPlanner,
     ToolExecutorNode,
@@ -232,13 +233,14 @@ def langsmith():
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_langsmith_when_an_agent_is_traced_gets_metadata_without_arguments(langsmith, asynchronous):
     recorder, config = langsmith
-    made, _ = agent([calls(("heavy", {"text": SECRET}))], [heavy], router())
+    made, _ = agent([calls(("heavy", {"text": SECRET}))], [], LiveTools(lambda: [heavy]), router())
     assert tool_answers(run(made, asynchronous, config))[0].content == "64 MiB"
     said = {key: value for metadata in recorder.metadata() for key, value in metadata.items()}
     assert (said["tomas.status"], said["tomas.tools"], said["tomas.tool"]) == ("planned", "heavy", "heavy")
     assert said["tomas.args.text"] == f"str, {len(SECRET)} characters"
     assert said["tomas.peak_mem_gb"] > 0
     assert SECRET not in recorded(recorder, "ToolRouterMiddleware")
+    assert SECRET not in recorded(recorder, "LiveTools")
 
 
 def recorded(recorder, name):

@@ -25,6 +25,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.types import Command
 
+from tomas_router.langgraph.trace_metadata import redacting_policy
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
@@ -50,6 +51,7 @@ class LiveTools(AgentMiddleware[Any, Any, Any]):
             max_age_s: for so long an answer counts as new. When a later question fails, the last answer stays.
         """
         super().__init__()
+        self.trace_policy = redacting_policy()  # its hooks see the calls
         self._source, self._max_age_s = source, max_age_s
         self._lock = threading.Lock()
         self._known: tuple[Any, ...] | None = None
