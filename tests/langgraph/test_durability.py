@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("langgraph.checkpoint.postgres")
 pytest.importorskip("psycopg")
+pytest.importorskip("pwd")
 
 from tests.langgraph import durable_agents
 from tests.langgraph.durable_agents import LEASE_MS, Case, ledger_of, run_agent, run_graph

@@ -180,6 +180,15 @@ def test_out_of_memory_when_in_a_node_is_tried_once_more_with_more(gib, status):
     assert ledger.bookings() == ()
 
 
+def test_out_of_memory_when_more_needs_the_whole_machine_gives_back_what_was_not_enough_first():
+    got, ledger = [], memory()
+    rows = ProfilingTable.from_rows([ROW | {"tool": "hungry", "cpu_core": 3, "cpu_mem_gb": 8}])
+    plan = static_plan("hungry", "hungry", links="parallel", latency_ms=5)
+    results = graph(plan, [hungry(4, got)], ledger, profiling=rows, max_wait_s=5).invoke({"request": "x"})
+    assert {result["status"] for result in results["tool_results"].values()} == {"done"}
+    assert sorted(got) == [0.25, 0.25, 8, 8]
+
+
 # --- time limits ---------------------------------------------------------------------------------------------
 
 

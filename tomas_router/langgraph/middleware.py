@@ -196,9 +196,9 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
     ) -> ToolMessage | Command[Any]:
         """Refuses or admits a call, and runs it with what it was given; one that was completed before is replayed."""
         call = PlannedCall.of(request)
-        if (answer := self._replayed(call) or self._refusal(call)) is not None:
-            return answer
         with self._siblings.running(call):
+            if (answer := self._replayed(call) or self._refusal(call)) is not None:
+                return answer
             self._siblings.wait_for_earlier(call)
             attempt: Attempt | None = Attempt(call)
             while attempt is not None:
@@ -230,9 +230,9 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         A cancelled call keeps its booking until its thread has ended.
         """
         call = PlannedCall.of(request)
-        if (answer := await asyncio.to_thread(self._replayed, call) or self._refusal(call)) is not None:
-            return answer
-        with self._siblings.running(call):
+        with self._siblings.running(call):  # first of all, so that calls begin in the order of the message
+            if (answer := await asyncio.to_thread(self._replayed, call) or self._refusal(call)) is not None:
+                return answer
             await self._siblings.await_earlier(call)
             attempt: Attempt | None = Attempt(call)
             while attempt is not None:

@@ -29,10 +29,13 @@ def watched(request: ToolCallRequest, call: RunningCall, *, limit_threads: bool,
     """
     if request.tool is None:
         return request
-    tool = bind_injected(request.tool, call.config, call.idempotency_key)
-    tool = tool.model_copy()
-    run = _watched(tool._run, call, limit_threads, timeout_s)
-    object.__setattr__(tool, "_run", run)  # what every synchronous way into a tool calls; pydantic guards assignments
+    told = bind_injected(request.tool, call.config, call.idempotency_key)
+    tool = told.model_copy()
+    # What every way into a tool calls; pydantic guards assignments. The methods stay bound to the tool itself, so that
+    # one with a state of its own keeps it.
+    object.__setattr__(tool, "_run", _watched(told._run, call, limit_threads, timeout_s))
+    if not is_synchronous(told) and not hasattr(told, "coroutine"):
+        object.__setattr__(tool, "_arun", told._arun)
     return request.override(tool=tool)
 
 
