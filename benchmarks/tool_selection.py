@@ -3,6 +3,9 @@
     python -m benchmarks.tool_selection
     python -m benchmarks.tool_selection --rows 100
 
+``langgraph-bigtool`` searches its store with its own retrieval tool and MiniLM, for the request as it is; the model
+that would write the search query is left out, and so are its time and tokens.
+
 Every strategy is middleware of LangChain's ``create_agent``; the chat model is a fake that notes the tools it is shown.
 Requests are test rows: over the shipped registry, whose tools training knows, and over two worlds that it never saw.
 Right means that every tool of the row's plan is shown, or another one that does the same job. Tokens are those of the
@@ -20,6 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.store.memory import InMemoryStore
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -44,6 +49,7 @@ from tomas_router.langgraph import ToolRouterMiddleware
 
 FOLDER = Path("data/instructions")
 TOP, MANY = 5, 15
+Encode = Callable[[Sequence[str]], list[list[float]]]
 
 
 @dataclass
@@ -130,7 +136,7 @@ class Setting:
 
 
 def retrieval(name: str, setting: Setting, watched: Watched, top: int = TOP) -> Any:
-    """The nearest tools of a request, as langgraph-bigtool finds them."""
+    """The nearest tools of a request by BM25 or by MiniLM."""
     texts = [tool_text(tool.name, tool.desc) for tool in setting.source.registry]
     scores = _minilm_scores(texts) if name == "MiniLM" else _bm25_scores(texts)
 
@@ -142,6 +148,32 @@ def retrieval(name: str, setting: Setting, watched: Watched, top: int = TOP) -> 
         return handler(request.override(tools=[request.tools[i] for i in sorted(best)]))
 
     return narrow
+
+
+def bigtool(setting: Setting, watched: Watched, encode: Encode, top: int) -> Any:
+    """The tools that langgraph-bigtool's own retrieval finds in a store of LangGraph's."""
+    from langgraph_bigtool.tools import get_default_retrieval_tool
+
+    dims = len(encode(["dimensions"])[0])
+    store = InMemoryStore(index={"embed": encode, "dims": dims, "fields": ["description"]})
+    for tool in setting.source.registry:
+        store.put(("tools",), tool.name, {"description": f"{tool.name}: {tool.desc}"})
+    retrieve, _ = get_default_retrieval_tool(("tools",), limit=top)
+
+    @wrap_model_call
+    def narrow(request: Any, handler: Callable[[Any], Any]) -> Any:
+        begun = time.perf_counter()
+        found = set(retrieve(request.messages[-1].text, store=store))
+        watched.decision_ms.append((time.perf_counter() - begun) * 1000)
+        return handler(request.override(tools=[tool for tool in request.tools if tool.name in found]))
+
+    return narrow
+
+
+def _bigtool_encoder() -> Encode:
+    model = installed_minilm()
+    assert model is not None, "asked for only where it is installed"
+    return lambda texts: [row.tolist() for row in model.rows(list(texts))]
 
 
 def _minilm_scores(texts: list[str]) -> Callable[[str], Any]:
@@ -175,6 +207,11 @@ def strategies(setting: Setting, planner: Planner) -> dict[str, Callable[[Watche
     }
     if installed_minilm() is not None:
         found[f"MiniLM, {TOP} nearest"] = lambda watched: [retrieval("MiniLM", setting, watched)]
+        if find_spec("langgraph_bigtool") is not None:
+            encode = _bigtool_encoder()
+            found[f"langgraph-bigtool (MiniLM), {TOP} nearest"] = lambda watched: [
+                bigtool(setting, watched, encode, TOP)
+            ]
         found[f"MiniLM, {MANY} nearest"] = lambda watched: [retrieval("MiniLM", setting, watched, MANY)]
     found["LLMToolSelectorMiddleware, perfect"] = lambda watched: [selecting(setting, watched)]
     found["Tomas Router, the plan"] = lambda watched: ours(watched, 1)

@@ -30,6 +30,7 @@ def make_graph(
     approve: FootprintOver | None = None,
     respond: Callable[..., Any] = respond_plainly,
     checkpointer: Any = None,
+    interrupt_before: Sequence[str] = (),
     **router: Any,
 ) -> CompiledStateGraph:
     """Plan, ask, run, answer.
@@ -40,13 +41,14 @@ def make_graph(
         approve: when to ask a person; needs a checkpointer, which ``langgraph dev`` brings along.
         respond: the node that answers; a chat model of yours goes here.
         checkpointer: where the state is kept between runs.
+        interrupt_before: nodes to stop in front of.
         **router: further arguments of ``ToolRouterNode``.
     """
     graph = StateGraph(ToolRouterState, context_schema=RouterContext)
     executor = ToolExecutorNode(tools, write=lambda line: print(line, file=sys.stderr))
     add_router_nodes(graph, ToolRouterNode(planner, approve=approve, **router), executor, respond=respond)
     graph.add_edge(START, "router")
-    return graph.compile(name="router_agent", checkpointer=checkpointer)
+    return graph.compile(name="router_agent", checkpointer=checkpointer, interrupt_before=list(interrupt_before))
 
 
 if __name__ == "__main__":

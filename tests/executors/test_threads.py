@@ -105,3 +105,11 @@ def test_plan_when_nothing_is_planned_is_refused():
 )
 def test_output_when_stored_is_plain_json(output, expected):
     assert plain(output) == expected
+
+
+def test_steps_when_the_run_is_stopped_do_not_begin():
+    began = []
+    executor = ThreadExecutor(lambda step, outputs: began.append(step.id), stopped=lambda: bool(began))
+    results = executor.execute(static_plan("a", "b", latency_ms=5)).results()
+    assert (began, results["s1"]["status"]) == (["s1"], "done")
+    assert (results["s2"]["status"], results["s2"]["note"]) == ("not_run", "the run was cancelled before it")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -325,6 +326,29 @@ def test_booking_when_the_machine_is_full_waits_and_then_says_what_is_missing():
     assert state["tool_plan"]["status"] == "infeasible"
     assert "no room" in state["messages"][-1].text
     assert len(ledger.bookings()) == 1
+
+
+@pytest.mark.parametrize(("cores", "most"), [(1, 2), (2, 1)])
+def test_parallel_steps_when_booked_run_at_once_as_far_as_the_machine_allows(cores, most):
+    inside, seen, lock = [0], [], threading.Lock()
+
+    def work() -> str:
+        """Works for a moment."""
+        with lock:
+            inside[0] += 1
+            seen.append(inside[0])
+        time.sleep(0.2)
+        with lock:
+            inside[0] -= 1
+        return "ok"
+
+    config = ResourceConfig(cpu_core=cores, cpu_mem_gb=1, gpu_sm=0, gpu_mem_gb=0)
+    plan = static_plan("work", "work", links="parallel", config=config, latency_ms=200)
+    ledger = InMemoryLedger(epoch_times=True)
+    graph = with_ledger(ledger, plan, [work], timeline=lambda: machine(3))
+    results = graph.invoke({"request": "x"})["tool_results"]
+    assert {r["status"] for r in results.values()} == {"done"}
+    assert max(seen) == most
 
 
 def test_plan_when_made_sees_what_others_have_booked_but_books_nothing():

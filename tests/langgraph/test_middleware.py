@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("langchain")
 
 from langchain.agents.middleware import HumanInTheLoopMiddleware
+from langchain.tools import ToolRuntime
 from langchain_core.messages import HumanMessage
-from langchain_core.tools import tool
+from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -529,6 +530,45 @@ def test_booking_when_held_names_tenant_and_thread():
     made, _ = agent([calls(("look", {}))], [look], router("look", ledger=ledger, tenant="vision"))
     run(made)
     assert seen == [("vision", "t")]
+
+
+class Counter(BaseTool):
+    """A tool with a state of its own."""
+
+    name: str = "counter"
+    description: str = "Counts."
+    count: int = 0
+
+    def _run(self) -> str:
+        self.count += 1
+        return str(self.count)
+
+
+class AwaitedCounter(Counter):
+    async def _arun(self) -> str:
+        self.count += 10
+        return str(self.count)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asynchronous", "expected"),
+    [(Counter, False, ["1", "2"]), (Counter, True, ["1", "2"]), (AwaitedCounter, True, ["10", "20"])],
+)
+def test_tool_when_it_has_a_state_of_its_own_keeps_it(kind, asynchronous, expected):
+    says = [calls(("counter", {})), calls(("counter", {}))]
+    made, _ = agent(says, [kind()], router("counter", ledger=memory()))
+    assert [m.content for m in tool_answers(run(made, asynchronous=asynchronous))] == expected
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_tool_when_it_reads_the_runtime_gets_it(asynchronous):
+    @tool
+    def reads(x: int, runtime: ToolRuntime) -> str:
+        """Reads the runtime."""
+        return f"{x} {runtime.config['configurable']['thread_id']} {len(runtime.state['messages'])}"
+
+    made, _ = agent([calls(("reads", {"x": 1}))], [reads], router("reads", ledger=memory(), timeout_s=20))
+    assert tool_answers(run(made, asynchronous=asynchronous))[0].content == "1 t 2"
 
 
 # --- the rest ------------------------------------------------------------------------------------------------

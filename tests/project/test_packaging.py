@@ -96,9 +96,16 @@ def test_base_and_cpu_when_installed_bring_nothing_of_the_torch_side():
 def test_cpu_and_gpu_when_compared_bring_one_onnx_runtime_each():
     assert package_names(EXTRAS["cpu"]) == {"onnxruntime"}
     assert package_names(EXTRAS["gpu"]) == {"onnxruntime-gpu"}
+    assert EXTRAS["cpu"][0] in EXTRAS["langgraph"]
+    assert EXTRAS["gpu"][0] in EXTRAS["langgraph-gpu"]
     for name, requirements in EXTRAS.items():
-        if name not in ("cpu", "gpu"):
+        if name not in ("cpu", "gpu", "langgraph", "langgraph-gpu"):
             assert not package_names(requirements) & {"onnxruntime", "onnxruntime-gpu"}, name
+
+
+def test_agents_when_on_cpu_and_gpu_differ_in_the_onnx_runtime_only():
+    both = package_names(EXTRAS["langgraph"]) ^ package_names(EXTRAS["langgraph-gpu"])
+    assert both == {"onnxruntime", "onnxruntime-gpu"}
 
 
 def test_constraints_when_read_pin_every_direct_dependency():

@@ -105,3 +105,13 @@ def test_ledger_when_busy_for_a_moment_is_asked_again(tmp_path: Path) -> None:
         assert eventually(lambda: (other.booking(booking).lease_until_ms or 0) > first_end)
         assert not lease.lost.is_set()
     assert other.bookings() == ()
+
+
+def test_ledger_when_gone_at_the_end_leaves_the_work_done_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = SqliteLedger(tmp_path / "l")
+    booking = book(ledger, piece(60_000), lease_ms=60_000)
+    with KeepLease(ledger, booking, lease_ms=60_000):
+        ledger.path.unlink()
+    assert "was not released and ends with its lease" in caplog.text

@@ -62,7 +62,7 @@ def test_file_when_made_by_another_version_is_refused(path: Path) -> None:
     opened(path).snapshot()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(LedgerFileError, match="must have schema version 1, got 7"):
+    with pytest.raises(LedgerFileError, match="must have schema version 2, got 7"):
         opened(path).snapshot()
 
 

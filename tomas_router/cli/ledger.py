@@ -109,7 +109,8 @@ def _booking_json(booking: Booking) -> dict[str, Any]:
         "booked_ms": booking.booked_ms,
         "lease_until_ms": booking.lease_until_ms,
         "reservations": [
-            {"step": step, "start_ms": r.start_ms, "end_ms": r.end_ms, **dict(zip(names, r.demand, strict=True))}
+            {"step": step, "tool": r.tool, "start_ms": r.start_ms, "end_ms": r.end_ms}
+            | dict(zip(names, r.demand, strict=True))
             for step, r in booking.reservations.items()
         ],
     }
@@ -157,4 +158,5 @@ def _reservation_text(reservation: Reservation) -> str:
     cpu_milli, cpu_mib, gpu_permille, gpu_mib = reservation.demand
     cpu = f"{cpu_milli / 1000:g} CPU, {cpu_mib / 1024:.3g} GiB"
     gpu = f", GPU {gpu_permille / 10:g} %, {gpu_mib / 1024:.3g} GiB" if gpu_permille or gpu_mib else ""
-    return f"{cpu}{gpu} from {iso_time(reservation.start_ms)} for {reservation.end_ms - reservation.start_ms} ms"
+    tool = f"{reservation.tool}: " if reservation.tool else ""
+    return f"{tool}{cpu}{gpu} from {iso_time(reservation.start_ms)} for {reservation.end_ms - reservation.start_ms} ms"

@@ -1,4 +1,4 @@
-"""``tomas registry lint``: what the model will confuse, cut off or guess, before anybody asks for it."""
+"""``tomas registry``: lint says what the model will confuse, cut off or guess; from-openapi makes a registry."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Adds ``tomas registry`` with its only command."""
-    p = subparsers.add_parser("registry", help="look at a registry with the model's eyes")
+    """Adds ``tomas registry`` with its commands."""
+    p = subparsers.add_parser("registry", help="make a registry, or look at one with the model's eyes")
     commands = p.add_subparsers(dest="registry_command", metavar="COMMAND", required=True)
     lint = commands.add_parser(
         "lint",
@@ -40,6 +40,37 @@ def add_parser(subparsers: Any) -> None:
     lint.add_argument("--json", action="store_true", help="print the findings as a JSON list and nothing else")
     lint.add_argument("--strict", action="store_true", help="exit with 2 when there is a problem; hints do not count")
     lint.set_defaults(run=run)
+    _add_from_openapi(commands)
+
+
+def _add_from_openapi(commands: Any) -> None:
+    p = commands.add_parser(
+        "from-openapi",
+        help="make a registry of the operations of an OpenAPI 3 file",
+        description="Make a registry of the operations of an OpenAPI 3 file, JSON or YAML. References must point into "
+        "the file. What the router wants to know beyond that stands under x-tomas in an operation.",
+    )
+    p.add_argument("file", type=Path, metavar="FILE", help="openapi.json or openapi.yaml")
+    p.add_argument("--out", type=Path, metavar="FILE", required=True, help="tools.json to write")
+    p.add_argument(
+        "--profiling-out", type=Path, metavar="FILE", help="also write profiling.csv of what x-tomas.profile says"
+    )
+    p.set_defaults(run=run_from_openapi)
+
+
+def run_from_openapi(args: argparse.Namespace) -> int:
+    """Writes the registry, and the profile where it is asked for."""
+    from tomas_router.schema.profiling import ProfilingTable
+    from tomas_router.schema.registry import ToolRegistry
+
+    registry = ToolRegistry.from_openapi(args.file)
+    registry.to_json(args.out)
+    sys.stdout.write(f"{args.out}: {len(registry)} tools\n")
+    if args.profiling_out is not None:
+        profile = ProfilingTable.from_openapi(args.file)
+        profile.to_csv(args.profiling_out)
+        sys.stdout.write(f"{args.profiling_out}: {len(profile)} rows of {len(profile.tools)} tools\n")
+    return OK
 
 
 def run(args: argparse.Namespace) -> int:

@@ -49,6 +49,7 @@ class ThreadExecutor:
         on_event: told ``tool_admitted`` and ``tool_finished`` as plain JSON.
         on_interrupt: told when the run is given up, for example by Ctrl-C, to stop what ``call`` still waits for.
         check_expiry: refuse plans whose curve has ended.
+        stopped: asked before a step begins; once it is true, no further step does.
     """
 
     call: Call
@@ -56,6 +57,7 @@ class ThreadExecutor:
     on_event: Event | None = None
     on_interrupt: Callable[[], object] | None = None
     check_expiry: bool = True
+    stopped: Callable[[], bool] = lambda: False
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def execute(self, plan: ToolPlan) -> ExecutionReport:
@@ -101,9 +103,13 @@ class _Run:
         running: dict[Future[StepReport], PlanStep] = {}
         while waiting or running:
             for position, step in list(waiting.values()):
+                if self.executor.stopped():
+                    self._not_run(step, "the run was cancelled before it")
+                    del waiting[step.id]
+                    continue
                 failed = [d for d in step.depends_on if d in self.reports and self.reports[d].status != "done"]
                 if failed:
-                    self._not_run(step, failed)
+                    self._not_run(step, f"needs {', '.join(failed)}, which did not end well")
                     del waiting[step.id]
                 elif self.after[step.id] <= self.reports.keys() and self._wait_s(step) <= 0:
                     running[pool.submit(copy_context().run, self._one_step, position, step)] = step
@@ -157,9 +163,8 @@ class _Run:
         begun, ended = self._ms(outcome.begun_s), self._ms(outcome.ended_s)
         return StepReport(step.id, step.tool_name, "done", begun, ended, outcome.note, plain(outcome.output))
 
-    def _not_run(self, step: PlanStep, failed: list[str]) -> None:
+    def _not_run(self, step: PlanStep, note: str) -> None:
         now = self._now_ms()
-        note = f"needs {', '.join(failed)}, which did not end well"
         self.reports[step.id] = StepReport(step.id, step.tool_name, "not_run", now, now, note)
 
     def _wait_s(self, step: PlanStep) -> float:

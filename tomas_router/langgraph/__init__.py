@@ -12,10 +12,13 @@ from typing import Any
 from tomas_router.errors import MissingExtraError
 
 _HOME_OF = {
+    "AnyPlanner": "tomas_router.planner.static",
     "ArgumentError": "tomas_router.langgraph.arguments",
     "ChatModelArguments": "tomas_router.langgraph.chat_arguments",
     "Footprint": "tomas_router.langgraph.approval",
+    "InjectedIdempotencyKey": "tomas_router.langgraph.injected",
     "InjectedResources": "tomas_router.langgraph.injected",
+    "LiveTools": "tomas_router.langgraph.live_tools",
     "RouterContext": "tomas_router.langgraph.state",
     "StaticPlanner": "tomas_router.planner.static",
     "ToolExecutorNode": "tomas_router.langgraph.executor",
@@ -25,7 +28,10 @@ _HOME_OF = {
     "add_router_nodes": "tomas_router.langgraph.graph",
     "footprint": "tomas_router.langgraph.approval",
     "footprint_over": "tomas_router.langgraph.approval",
+    "footprint_text": "tomas_router.langgraph.approval",
     "profiled": "tomas_router.schema.tool_objects",
+    "run_command": "tomas_router.executors.command",
+    "running_call": "tomas_router.executors.running_call",
     "static_plan": "tomas_router.planner.static",
 }
 

@@ -9,11 +9,13 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tomas_router.errors import InfeasibleError
+from tomas_router.langgraph.approval import Footprint, FootprintOver
 from tomas_router.langgraph.state import AnyTimeline, current
 from tomas_router.planner.allocator import Allocation
 from tomas_router.planner.demand import Option, ResourceOption
@@ -21,7 +23,9 @@ from tomas_router.planner.in_turn import StartInTurn
 from tomas_router.runtime.booking import BookingTerms, wall_clock_ms
 from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import LeaseLostError, Ledger
+from tomas_router.runtime.memory_watch import MemoryUse
 from tomas_router.runtime.timeline import SystemTimeline
+from tomas_router.runtime.tracing import NO_SPAN, Span, begun_span, span
 from tomas_router.schema.plan import PlanStep
 from tomas_router.schema.profiling import InputSize, ProfilingTable, ResourceConfig
 
@@ -42,6 +46,8 @@ class Lease:
     booking_id: str | None = None
     degraded: bool = False
     """Not the preferred configuration, because that one would have had to wait."""
+    use: MemoryUse | None = None
+    """What the run took; set while it runs."""
     lost: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether the booking does not count any more; a tool that can stop should."""
 
@@ -59,6 +65,7 @@ class Admission:
         timeline: AnyTimeline | None,
         profiling: ProfilingTable | None = None,
         *,
+        approval: FootprintOver | None = None,
         on_insufficient: OnInsufficient = "queue",
         max_wait_s: float = 60.0,
         tenant: str = "",
@@ -70,6 +77,8 @@ class Admission:
             ledger: where calls are booked; None admits everything at once.
             timeline: what the machine offers when nothing of the ledger runs; a curve without an epoch begins now.
             profiling: measured configurations, for calls that are not planned and for other configurations.
+            approval: what a person is asked about. What was planned may have been approved; another configuration that
+                takes more than that is not taken where a person would have to be asked.
             on_insufficient: ``queue`` waits for the preferred configuration; ``degrade`` takes any measured one that
                 may start at once, and waits when there is none; ``fail`` refuses at once.
             max_wait_s: how long to wait.
@@ -83,7 +92,7 @@ class Admission:
             raise ValueError("a ledger needs a timeline (resources=...): what does the machine offer?")
         if on_insufficient not in ("queue", "degrade", "fail"):
             raise ValueError(f"on_insufficient must be queue, degrade or fail, got {on_insufficient!r}")
-        self.ledger, self.profiling = ledger, profiling
+        self.ledger, self.profiling, self.approval = ledger, profiling, approval
         self.on_insufficient, self.max_wait_s = on_insufficient, max_wait_s
         self.tenant, self.lease_ms = tenant, lease_ms
         if isinstance(timeline, SystemTimeline) and timeline.epoch_ms is None:
@@ -99,6 +108,7 @@ class Admission:
         thread_id: str | None = None,
         larger_than: ResourceConfig | None = None,
         on_event: Event | None = None,
+        until: threading.Event | None = None,
     ) -> Iterator[Lease]:
         """Waits for room, holds it while the block runs, and frees it.
 
@@ -108,6 +118,7 @@ class Admission:
             thread_id: noted in the ledger.
             larger_than: only configurations with more memory, after that one ran out of it.
             on_event: told ``tool_queued`` and ``tool_admitted``.
+            until: at the end of the block the booking is kept until this is set, because a thread cannot be stopped.
 
         Raises:
             InfeasibleError: there is no room, or was none within ``max_wait_s``.
@@ -115,13 +126,19 @@ class Admission:
         """
         waiting = self._begin(tool, step, thread_id, larger_than)
         if waiting is None:
-            yield _light(tool, step)
+            yield self._unbooked(tool, step, larger_than)
             return
-        with waiting:
+        with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened, waiting:
+            waiting.within = copy_context()
             while (lease := waiting.attempt(on_event)) is None:
                 time.sleep(POLL_S)
-        with self._kept(lease):
+            opened.set_attributes({"tomas.waited_ms": lease.waited_ms, "tomas.degraded": lease.degraded})
+        kept = self._kept(lease)
+        kept.__enter__()
+        try:
             yield lease
+        finally:
+            _leave(kept, until)
 
     @asynccontextmanager
     async def aadmit(
@@ -142,29 +159,26 @@ class Admission:
             thread_id: as for ``admit``.
             larger_than: as for ``admit``.
             on_event: as for ``admit``.
-            until: when the block is cancelled, the booking is kept until this is set, because a thread that runs a
-                synchronous tool cannot be stopped.
+            until: as for ``admit``.
         """
         waiting = await asyncio.to_thread(self._begin, tool, step, thread_id, larger_than)
         if waiting is None:
-            yield _light(tool, step)
+            yield self._unbooked(tool, step, larger_than)
             return
-        try:
-            while (lease := await _finished(waiting.attempt, on_event, undo=self._give_back)) is None:
-                await asyncio.sleep(POLL_S)
-        finally:
-            await _to_the_end(waiting.leave)
+        with span("tomas.admit", {"tomas.tool": waiting.shown}) as opened:
+            waiting.within = copy_context()
+            try:
+                while (lease := await _finished(waiting.attempt, on_event, undo=self._give_back)) is None:
+                    await asyncio.sleep(POLL_S)
+            finally:
+                await _to_the_end(waiting.leave)
+            opened.set_attributes({"tomas.waited_ms": lease.waited_ms, "tomas.degraded": lease.degraded})
         kept = self._kept(lease)
         await asyncio.to_thread(kept.__enter__)
         try:
             yield lease
-        except asyncio.CancelledError:
-            if until is not None and not until.is_set():
-                threading.Thread(target=_leave_after, args=(until, kept), daemon=True).start()
-                kept = nullcontext()
-            raise
         finally:
-            await _to_the_end(kept.__exit__, None, None, None)
+            await _to_the_end(_leave, kept, until)
 
     def options(self, tool: str, step: PlanStep | None, larger_than: ResourceConfig | None = None) -> list[Option]:
         """Ways to run a call, the preferred one first; none for a light tool."""
@@ -176,12 +190,23 @@ class Admission:
             more = [
                 r for r in more if r.cpu_mem_gb >= larger_than.cpu_mem_gb and r.gpu_mem_gb >= larger_than.gpu_mem_gb
             ]
-            return sorted(more, key=lambda r: (r.gpu_mem_gb, r.cpu_mem_gb, r.latency_ms))
+            allowed = [r for r in more if self._needs_no_new_approval(step, r)]
+            return sorted(allowed, key=lambda r: (r.gpu_mem_gb, r.cpu_mem_gb, r.latency_ms))
         preferred = [planned] if planned is not None else sorted(rows, key=lambda r: r.latency_ms)[:1]
         if self.on_insufficient != "degrade":
             return [*preferred]
         others = sorted(rows, key=lambda r: r.latency_ms)
+        others = [row for row in others if self._needs_no_new_approval(step, row)]
         return [*preferred, *(row for row in others if _amounts(row) != _amounts(preferred[0]))]
+
+    def _needs_no_new_approval(self, step: PlanStep | None, option: Option) -> bool:
+        """Whether it takes no more than planned, or nobody would be asked about it."""
+        if self.approval is None:
+            return True
+        planned = _planned(step)
+        if planned is not None and all(a <= b for a, b in zip(_amounts(option), _amounts(planned), strict=True)):
+            return True
+        return not self.approval.asks_about(Footprint(*_amounts(option), seconds=option.latency_ms / 1000))
 
     def _rows(self, tool: str, size: InputSize) -> Sequence[Option]:
         assert self.profiling is not None
@@ -197,8 +222,18 @@ class Admission:
             return None
         terms = BookingTerms(lease_ms=self.lease_ms, tenant=self.tenant, thread_id=thread_id)
         wait_ms = 0 if self.on_insufficient == "fail" else round(self.max_wait_s * 1000)
-        turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool)
-        return _Waiting(tool, options, turn, time.monotonic())
+        shown = tool if step is None else step.tool_identity
+        turn = StartInTurn(options, self._now, self.ledger, max_wait_ms=wait_ms, terms=terms, name=tool, tool=shown)
+        return _Waiting(tool, options, turn, time.monotonic(), shown)
+
+    def _unbooked(self, tool: str, step: PlanStep | None, larger_than: ResourceConfig | None) -> Lease:
+        """For a light tool, and where there is no ledger."""
+        if larger_than is None:
+            return _light(tool, step)
+        option = self.options(tool, step, larger_than)[0]
+        cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb = _amounts(option)
+        config = ResourceConfig(cpu_core=cpu_core, cpu_mem_gb=cpu_mem_gb, gpu_sm=gpu_sm, gpu_mem_gb=gpu_mem_gb)
+        return Lease(tool, config, option.latency_ms, 0)
 
     def _now(self) -> SystemTimeline:
         timeline = current(self._timeline)
@@ -226,21 +261,34 @@ class _Waiting:
     options: Sequence[Option]
     turn: StartInTurn
     since_s: float
+    shown: str
+    """What traces and the ledger call the tool."""
+    within: Context = field(default_factory=copy_context, repr=False)
+    """Where its span belongs: attempts run in threads that do not know."""
     _told: bool = False
+    _queue: Span = NO_SPAN
 
     def attempt(self, on_event: Event | None) -> Lease | None:
         placed = self.turn.attempt()
         if placed is not None:
+            self._end_queue()
             lease = self._lease(placed)
             _tell(on_event, lease)
             return lease
-        if not self._told and on_event is not None:
-            on_event({"type": "tool_queued", "tool": self.tool})
-        self._told = True
+        if not self._told:
+            self._told = True
+            self._queue = self.within.run(begun_span, "tomas.queue", {"tomas.tool": self.shown})
+            if on_event is not None:
+                on_event({"type": "tool_queued", "tool": self.tool})
         return None
 
     def leave(self) -> None:
+        self._end_queue()
         self.turn.leave()
+
+    def _end_queue(self) -> None:
+        self._queue.end()
+        self._queue = NO_SPAN
 
     def __enter__(self) -> None:
         pass
@@ -258,7 +306,8 @@ async def _finished(
     attempt: Callable[..., Lease | None], *args: Any, undo: Callable[[Lease | None], None]
 ) -> Lease | None:
     """Runs an attempt in a thread; when it is cancelled meanwhile, what the attempt books is given back."""
-    task = asyncio.get_running_loop().run_in_executor(None, attempt, *args)
+    inside = copy_context().run  # events are written from there
+    task = asyncio.get_running_loop().run_in_executor(None, inside, attempt, *args)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -269,6 +318,14 @@ async def _finished(
 async def _to_the_end(call: Callable[..., object], *args: object) -> None:
     """Runs it in a thread, also when this task is cancelled."""
     await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, call, *args))
+
+
+def _leave(kept: AbstractContextManager[object], until: threading.Event | None) -> None:
+    """At once, or from a thread as soon as ``until`` is set."""
+    if until is None or until.is_set():
+        kept.__exit__(None, None, None)
+    else:
+        threading.Thread(target=_leave_after, args=(until, kept), daemon=True).start()
 
 
 def _leave_after(until: threading.Event, kept: AbstractContextManager[object]) -> None:

@@ -62,7 +62,7 @@ class FootprintOver:
         """
         call = getattr(subject, "tool_call", None)
         if call is None:
-            return self._is_over(footprint(ToolPlan.model_validate(subject)))
+            return self.asks_about(footprint(ToolPlan.model_validate(subject)))
         state = subject.state
         found = state.get("tool_plan") if isinstance(state, Mapping) else getattr(state, "tool_plan", None)
         if not found:
@@ -71,9 +71,10 @@ class FootprintOver:
         steps = tuple(step for step in plan.steps if step.tool_name == call["name"])
         if not steps or plan.status != "planned":
             return True
-        return any(self._is_over(footprint(plan.model_copy(update={"steps": (step,)}))) for step in steps)
+        return any(self.asks_about(footprint(plan.model_copy(update={"steps": (step,)}))) for step in steps)
 
-    def _is_over(self, taken: Footprint) -> bool:
+    def asks_about(self, taken: Footprint) -> bool:
+        """Whether any amount is over its limit."""
         return any(getattr(taken, name) > limit for name, limit in self.limits.items())
 
 
@@ -104,6 +105,21 @@ def footprint_over(
     if not limits:
         raise ValueError("footprint_over needs at least one limit, for example cpu_core=8")
     return FootprintOver(limits)
+
+
+def footprint_text(tool_call: Mapping[str, Any], state: Any, runtime: Any = None) -> str:  # noqa: ARG001 - LangChain's
+    """What a call will take, for people: ``description=`` of ``HumanInTheLoopMiddleware``."""
+    name = tool_call["name"]
+    found = state.get("tool_plan") if isinstance(state, Mapping) else getattr(state, "tool_plan", None)
+    steps = [s for s in ToolPlan.model_validate(found).steps if s.tool_name == name] if found else []
+    placed = [s for s in steps if s.resource_config is not None]
+    if not placed:
+        return f"{name} is not in the plan; nobody knows what it takes."
+    config, latency_ms = placed[0].resource_config, placed[0].expected_latency_ms
+    assert config is not None, "it is placed"
+    gpu = f", {config.gpu_sm:g} % of a GPU and {config.gpu_mem_gb:g} GiB on it" if config.gpu_sm else ""
+    lasts = "" if latency_ms is None else f", for about {latency_ms / 1000:.1f} s"
+    return f"{name} will take {config.cpu_core:g} cores and {config.cpu_mem_gb:g} GiB{gpu}{lasts}."
 
 
 def smaller_profiles(profiling: ProfilingTable, plan: ToolPlan) -> ProfilingTable:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from langchain_core.tools import BaseTool
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
@@ -15,16 +16,34 @@ from tomas_router.errors import InfeasibleError, UnknownToolError
 from tomas_router.executors.execution import ExecutionReport
 from tomas_router.executors.stub import StubExecutor, Write, write_line
 from tomas_router.executors.threads import ThreadExecutor
-from tomas_router.langgraph.arguments import resolve
-from tomas_router.langgraph.injected import with_resources
+from tomas_router.langgraph.admission import Admission
+from tomas_router.langgraph.approval import FootprintOver
+from tomas_router.langgraph.call_log import CallLog
 from tomas_router.langgraph.node import nothing_runs
-from tomas_router.langgraph.state import AnyTimeline, RouterContext, ToolRouterState, chosen, current
+from tomas_router.langgraph.observed_profile import MIN_CALLS, QUANTILE, observed_profile
+from tomas_router.langgraph.observed_step import StepWatch
+from tomas_router.langgraph.plan_run import PlanRun
+from tomas_router.langgraph.state import (
+    AnyRegistry,
+    AnyTimeline,
+    RouterContext,
+    ToolRouterState,
+    chosen,
+    current,
+    present,
+)
+from tomas_router.langgraph.stored_plan import why_plan_again
+from tomas_router.langgraph.trace_metadata import plan_metadata
 from tomas_router.planner.reserve import reserve
 from tomas_router.runtime.booking import BookingTerms
-from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import Ledger
-from tomas_router.schema.plan import PlanStep, ToolPlan
+from tomas_router.runtime.ledger_errors import LedgerBusyError, LedgerFileError
+from tomas_router.runtime.tracing import span
+from tomas_router.schema.plan import ToolPlan
+from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.tool_objects import tool_name
+
+log = logging.getLogger("tomas_router")
 
 LEASE_MS = 15_000
 
@@ -40,34 +59,56 @@ class ToolExecutorNode:
 
     def __init__(
         self,
-        tools: Sequence[Any] | Mapping[str, Any] | None = None,
+        tools: Sequence[Any] | Mapping[str, Any] | Callable[[], Sequence[Any]] | None = None,
         *,
         timeline: AnyTimeline | None = None,
         ledger: Ledger | None = None,
         tenant: str = "",
+        profiling: ProfilingTable | None = None,
+        approval: FootprintOver | None = None,
         max_wait_s: float = 60.0,
         lease_ms: int = LEASE_MS,
+        on_ledger_failure: Literal["refuse", "run"] = "refuse",
+        replay: bool = True,
         write: Write = write_line,
+        trace_arguments: bool = False,
     ) -> None:
         """Takes the tools.
 
         Args:
-            tools: LangChain tools or functions, as a list or by name; None simulates.
+            tools: LangChain tools or functions, as a list or by name, or a function that gives those that there are
+                now; None simulates.
             timeline: what the machine offers; needed to book, and then with an epoch.
             ledger: where plans are booked.
             tenant: for whom.
+            profiling: measured configurations; a step that runs out of memory is tried once more in a larger one.
+            approval: what a person is asked about; nothing larger than planned is taken where that would be asked.
+                ``add_router_nodes`` takes it from the router.
             max_wait_s: how long to wait for room.
             lease_ms: how long a booking outlives this process.
+            on_ledger_failure: ``refuse`` to run the plan (nothing may over-commit), or ``run`` it unbooked.
+            replay: record what steps return in the ledger, and take it from there when a run is resumed.
             write: takes the lines of the simulation.
+            trace_arguments: write the arguments of steps into traces; otherwise only their names and kinds.
 
         Raises:
-            ValueError: two tools have one name, or there is a ledger without a timeline.
+            ValueError: two tools have one name, there is a ledger without a timeline, or ``on_ledger_failure`` is
+                neither of its choices.
         """
-        self.tools = None if tools is None else tools_by_name(tools)
+        if on_ledger_failure not in ("refuse", "run"):
+            raise ValueError(f"on_ledger_failure must be refuse or run, got {on_ledger_failure!r}")
+        self._tools = tools if tools is None or callable(tools) else tools_by_name(tools)
+        self.registry: AnyRegistry | None = None
+        """What the router plans with, set by ``add_router_nodes``: plans for other versions of its tools are made anew.
+        """
         if ledger is not None and timeline is None:
             raise ValueError("a ledger needs a timeline: what does the machine offer?")
         self.timeline, self.ledger, self.tenant = timeline, ledger, tenant
+        self.profiling, self.approval, self.replay = profiling, approval, replay
+        self.on_ledger_failure = on_ledger_failure
         self.max_wait_s, self.lease_ms, self.write = max_wait_s, lease_ms, write
+        self.trace_arguments = trace_arguments
+        self._calls = CallLog()
 
     def __call__(
         self, state: ToolRouterState, runtime: Runtime[RouterContext]
@@ -77,22 +118,66 @@ class ToolExecutorNode:
         Raises:
             UnknownToolError: the plan names a tool that is not here; nothing has run.
         """
-        plan = ToolPlan.model_validate(state["tool_plan"])
-        if datetime.now(UTC) > datetime.fromisoformat(plan.expires_at):
-            runtime.stream_writer({"type": "replanned", "reason": f"the plan expired at {plan.expires_at}"})
-            return Command(goto="router")
-        if self.tools is None:
+        return self._executed(state, runtime, _Cancelling())
+
+    async def acall(
+        self, state: ToolRouterState, runtime: Runtime[RouterContext]
+    ) -> Command[Literal["respond", "router"]]:
+        """``__call__`` in a thread. When it is cancelled, no further step begins and those that run are asked to stop.
+
+        What they hold is kept until they have ended, here as in ``__call__``.
+        """
+        cancelling = _Cancelling()
+        task = asyncio.create_task(asyncio.to_thread(self._executed, state, runtime, cancelling))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelling.cancel()
+            raise
+
+    def _executed(
+        self, state: ToolRouterState, runtime: Runtime[RouterContext], cancelling: _Cancelling
+    ) -> Command[Literal["respond", "router"]]:
+        turn = state.get("tool_turn") or {}
+        known = present(chosen(runtime.context, "registry", self.registry))
+        if again := why_plan_again(state["tool_plan"] or {}, known):
+            runtime.stream_writer({"type": "replanned", "reason": again})
+            return Command(update={"tool_turn": {**turn, "replan": True}} if turn else {}, goto="router")
+        plan, tools = ToolPlan.model_validate(state["tool_plan"]), self.tools
+        if tools is None:
             report = self._simulated(plan, runtime)
         else:
-            self._require_known(plan)
+            _require_known(plan, tools)
+            begun_s = time.monotonic()
             try:
                 plan = self._reserved(plan, runtime)
             except InfeasibleError as error:
-                refused = nothing_runs(plan, f"no room: {error.reason}")
-                return Command(update={"tool_plan": refused.model_dump(mode="json")}, goto="respond")
-            report = self._run(plan, runtime)
+                return _refused(plan, f"no room: {error.reason}")
+            except (LedgerFileError, LedgerBusyError) as error:
+                if self.on_ledger_failure == "refuse":
+                    return _refused(plan, f"the ledger cannot be used: {error}")
+                log.warning("the plan runs unbooked: %s", error)
+            thread_id = chosen(runtime.context, "thread_id", _thread_id(runtime))
+            waited_ms = round((time.monotonic() - begun_s) * 1000)
+            watch = StepWatch(self._calls, thread_id, waited_ms, self.trace_arguments)
+            report = self._run(plan, tools, runtime, turn.get("id", plan.created_at), cancelling, watch)
         update = {"tool_plan": plan.model_dump(mode="json"), "tool_results": report.results()}
         return Command(update=update, goto="respond")
+
+    @property
+    def tools(self) -> dict[str, Any] | None:
+        """The tools that there are now, by name."""
+        return tools_by_name(self._tools()) if callable(self._tools) else self._tools
+
+    def report(self) -> list[dict[str, Any]]:
+        """The last 1,000 steps that ran, oldest first: what was expected beside what it was. Plain JSON."""
+        return self._calls.report()
+
+    def observed_profile(
+        self, before: ProfilingTable | None = None, *, quantile: float = QUANTILE, min_calls: int = MIN_CALLS
+    ) -> ProfilingTable:
+        """A profile, with what those steps took in the place of what was expected; see ``observed_profile``."""
+        return observed_profile(self._calls.records(), before, quantile=quantile, min_calls=min_calls)
 
     def _simulated(self, plan: ToolPlan, runtime: Runtime[RouterContext]) -> ExecutionReport:
         def write(line: str) -> None:
@@ -112,37 +197,83 @@ class ToolExecutorNode:
             tenant=chosen(runtime.context, "tenant", self.tenant),
             thread_id=chosen(runtime.context, "thread_id", _thread_id(runtime)),
         )
-        return reserve(plan, timeline, ledger, max_wait_ms=round(self.max_wait_s * 1000), terms=terms)
+        with span("tomas.admit", plan_metadata(plan)):
+            return reserve(plan, timeline, ledger, max_wait_ms=round(self.max_wait_s * 1000), terms=terms)
 
-    def _run(self, plan: ToolPlan, runtime: Runtime[RouterContext]) -> ExecutionReport:
+    def _run(
+        self,
+        plan: ToolPlan,
+        tools: Mapping[str, Any],
+        runtime: Runtime[RouterContext],
+        turn: str,
+        cancelling: _Cancelling,
+        watch: StepWatch,
+    ) -> ExecutionReport:
         ledger: Ledger | None = chosen(runtime.context, "ledger", self.ledger)
-        booking_id = plan.booking_id
-
-        def keep(step: int | None) -> AbstractContextManager[object]:
-            if ledger is None or booking_id is None:
-                return nullcontext()
-            return KeepLease(ledger, booking_id, lease_ms=self.lease_ms, step=step)
-
-        executor = ThreadExecutor(
-            self._call, lambda position, _: keep(position), runtime.stream_writer, check_expiry=booking_id is None
+        timeline = chosen(runtime.context, "timeline", self.timeline)
+        booked = ledger if plan.booking_id is not None else None
+        run = PlanRun(
+            plan,
+            tools,
+            ledger,
+            Admission(
+                booked,
+                timeline,
+                present(chosen(runtime.context, "profiling", self.profiling)),
+                approval=self.approval,
+                max_wait_s=self.max_wait_s,
+                tenant=chosen(runtime.context, "tenant", self.tenant),
+                lease_ms=self.lease_ms,
+            ),
+            self.lease_ms,
+            watch.thread_id,
+            turn,
+            self.replay,
+            watch,
         )
-        with keep(None):
+        cancelling.watch(run)
+        executor = ThreadExecutor(
+            run.call,
+            run.hold,
+            runtime.stream_writer,
+            check_expiry=plan.booking_id is None,
+            stopped=run.cancelled.is_set,
+        )
+        with run.hold_all():
             return executor.execute(plan)
 
-    def _call(self, step: PlanStep, outputs: Mapping[str, Any]) -> Any:
-        assert self.tools is not None
-        tool = self.tools[step.tool_name]
-        args = with_resources(tool, resolve(step.args or {}, outputs), step.resource_config)
-        return tool.invoke(args) if isinstance(tool, BaseTool) else tool(**args)
 
-    def _require_known(self, plan: ToolPlan) -> None:
-        assert self.tools is not None
-        unknown = sorted({step.tool_name for step in plan.steps} - self.tools.keys())
-        if unknown:
-            raise UnknownToolError(
-                f"the plan names {', '.join(unknown)}, which the executor does not have; it has "
-                f"{', '.join(sorted(self.tools))}"
-            )
+class _Cancelling:
+    """Carries a cancellation to a run that may not have begun yet."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._run: PlanRun | None = None
+        self._cancelled = False
+
+    def watch(self, run: PlanRun) -> None:
+        with self._lock:
+            self._run = run
+            if self._cancelled:
+                run.cancel()
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._run is not None:
+                self._run.cancel()
+
+
+def _require_known(plan: ToolPlan, tools: Mapping[str, Any]) -> None:
+    unknown = sorted({step.tool_name for step in plan.steps} - tools.keys())
+    if unknown:
+        raise UnknownToolError(
+            f"the plan names {', '.join(unknown)}, which the executor does not have; it has {', '.join(sorted(tools))}"
+        )
+
+
+def _refused(plan: ToolPlan, reason: str) -> Command[Literal["respond", "router"]]:
+    return Command(update={"tool_plan": nothing_runs(plan, reason).model_dump(mode="json")}, goto="respond")
 
 
 def tools_by_name(tools: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END, StateGraph
 from langgraph.types import Command, interrupt
 
-from tomas_router.langgraph.approval import ANSWERS, footprint
+from tomas_router.langgraph.approval import ANSWERS, FootprintOver, footprint
 from tomas_router.langgraph.executor import ToolExecutorNode
 from tomas_router.langgraph.node import ToolRouterNode
 from tomas_router.langgraph.state import Json, ToolRouterState
+from tomas_router.langgraph.trace_metadata import redacting_policy
 from tomas_router.schema.plan import ToolPlan
 
 ROUTER, APPROVE, TOOLS, RESPOND = "router", "approve", "tools", "respond"
@@ -39,7 +40,9 @@ def approve_plan(state: ToolRouterState) -> Command[Literal["router", "tools", "
     answer = interrupt({"type": "approve_plan", "footprint": taken, "steps": steps, "answers": list(ANSWERS)})
     if answer not in ANSWERS:
         raise ValueError(f"answer must be one of {', '.join(ANSWERS)}, got {answer!r}")
-    approval = {"answer": answer, "footprint": taken, "tools": [step.tool_name for step in plan.steps]}
+    turn = (state.get("tool_turn") or {}).get("id")
+    tools = [step.tool_name for step in plan.steps]
+    approval = {"answer": answer, "footprint": taken, "tools": tools, "turn": turn}
     goto: dict[str, Literal["router", "tools", "respond"]] = {
         "approve": "tools", "smaller": "router", "reject": "respond",
     }  # fmt: skip
@@ -79,17 +82,27 @@ def add_router_nodes(
         respond: the node that answers, for example one that calls a chat model; or the name of a node that the graph
             has already. After a node that is added here the graph ends.
     """
-    graph.add_node(ROUTER, router, destinations=(TOOLS, APPROVE, RESPOND, END))
-    graph.add_node(APPROVE, approve_plan)
-    graph.add_node(TOOLS, executor or ToolExecutorNode())
+    executor = executor or ToolExecutorNode()
+    if executor.approval is None and isinstance(router.approve, FootprintOver):
+        executor.approval = router.approve
+    executor.registry = executor.registry or router.registry
+    traced = {} if executor.trace_arguments else _redacting()
+    graph.add_node(ROUTER, router, destinations=(TOOLS, APPROVE, RESPOND, END), **traced)
+    graph.add_node(APPROVE, approve_plan, **traced)
+    graph.add_node(TOOLS, executor, **traced)
     if isinstance(respond, str):
         if respond != RESPOND:
             graph.add_node(RESPOND, _nothing)
             graph.add_edge(RESPOND, respond)
     else:
-        graph.add_node(RESPOND, respond)
+        graph.add_node(RESPOND, respond, **(traced if respond is respond_plainly else {}))
         graph.add_edge(RESPOND, END)
     return graph
+
+
+def _redacting() -> Json:
+    policy = redacting_policy()
+    return {} if policy is None else {"trace_policy": policy}
 
 
 def _nothing(state: ToolRouterState) -> Json:  # noqa: ARG001 - a node takes the state

@@ -1,4 +1,4 @@
-"""What a tool is told of its resources, hidden from the model that writes its arguments.
+"""What a tool is told of its resources and its call, hidden from the model that writes its arguments.
 
 ::
 
@@ -25,8 +25,16 @@ class InjectedResources(InjectedToolArg):
     """Marks the parameter that gets the step's ``ResourceConfig``; LangChain keeps it out of the model's schema."""
 
 
-def resource_parameters(tool: Any) -> tuple[str, ...]:
-    """Names of the parameters that are marked, of a function or a LangChain tool."""
+class InjectedIdempotencyKey(InjectedToolArg):
+    """Marks the parameter that gets the call's key: the same text at every attempt of a call, and of no other call.
+
+    A tool with a side effect passes it on, or looks it up before it acts, because a call whose process died is run
+    again.
+    """
+
+
+def injected_parameters(tool: Any, mark: type[InjectedToolArg]) -> tuple[str, ...]:
+    """Names of the parameters that carry a mark, of a function or a LangChain tool."""
     schema = getattr(tool, "args_schema", None)
     function: Callable[..., Any] | None = getattr(tool, "func", None) or getattr(tool, "coroutine", None)
     if function is None and schema is None and callable(tool):
@@ -34,26 +42,28 @@ def resource_parameters(tool: Any) -> tuple[str, ...]:
     hints = _hints(function) if function is not None else {}
     if schema is not None and inspect.isclass(schema):
         hints = {**_hints(schema), **hints}
-    return tuple(name for name, hint in hints.items() if name != "return" and _is_marked(hint))
+    return tuple(name for name, hint in hints.items() if name != "return" and _is_marked(hint, mark))
 
 
-def with_resources(tool: Any, args: dict[str, Any], config: ResourceConfig | None) -> dict[str, Any]:
-    """The arguments, and the configuration where the tool wants it."""
-    return args if config is None else args | dict.fromkeys(resource_parameters(tool), config)
+def injected_values(tool: Any, config: ResourceConfig | None, idempotency_key: str | None) -> dict[str, Any]:
+    """What a tool wants to be told and somebody can tell, by parameter."""
+    told = {InjectedResources: config, InjectedIdempotencyKey: idempotency_key}
+    return {
+        name: value for mark, value in told.items() if value is not None for name in injected_parameters(tool, mark)
+    }
 
 
-def bind_resources(tool: BaseTool, config: ResourceConfig | None) -> BaseTool:
-    """A copy of a LangChain tool that knows its configuration; the tool itself where it does not want it.
+def bind_injected(tool: BaseTool, config: ResourceConfig | None, idempotency_key: str | None) -> BaseTool:
+    """A copy of a LangChain tool that knows what it wants to be told; the tool itself where it wants nothing.
 
     ``ToolNode`` drops values of injected parameters that stand in a call, so that no model can write them. So the
-    value is bound to the function, and the parameter becomes optional.
+    values are bound to the function, and the parameters become optional.
     """
-    names = resource_parameters(tool)
+    given = injected_values(tool, config, idempotency_key)
     schema = getattr(tool, "args_schema", None)
-    if config is None or not names or not inspect.isclass(schema):
+    if not given or not inspect.isclass(schema):
         return tool
-    given = dict.fromkeys(names, config)
-    fields: dict[str, Any] = {name: (Annotated[Any, InjectedResources()], None) for name in names}
+    fields: dict[str, Any] = {name: (Annotated[Any, InjectedToolArg()], None) for name in given}
     update: dict[str, Any] = {"args_schema": create_model(schema.__name__, __base__=schema, **fields)}
     for kind in ("func", "coroutine"):
         function = getattr(tool, kind, None)
@@ -85,10 +95,9 @@ def _hints(thing: Any) -> dict[str, Any]:
         return {}
 
 
-def _is_marked(hint: Any) -> bool:
+def _is_marked(hint: Any, mark: type[InjectedToolArg]) -> bool:
     if get_origin(hint) is not Annotated:
         return False
     return any(
-        isinstance(mark, InjectedResources) or (inspect.isclass(mark) and issubclass(mark, InjectedResources))
-        for mark in get_args(hint)[1:]
+        isinstance(found, mark) or (inspect.isclass(found) and issubclass(found, mark)) for found in get_args(hint)[1:]
     )

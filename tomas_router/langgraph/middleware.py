@@ -13,70 +13,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import wraps
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Any, Literal
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
-    AgentState,
     ExtendedModelResponse,
     ModelRequest,
     ModelResponse,
     ToolCallRequest,
 )
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import BaseTool
+from langchain_core.messages import ToolMessage
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from tomas_router.errors import InfeasibleError, TomasRouterError
-from tomas_router.langgraph.admission import Admission, Lease, OnInsufficient
-from tomas_router.langgraph.injected import bind_resources
-from tomas_router.langgraph.state import AnyTimeline, Json, current, newest
-from tomas_router.planner.reserve import copy_of
+from tomas_router.executors.out_of_memory import is_out_of_memory
+from tomas_router.executors.running_call import CallStoppedError, RunningCall, running
+from tomas_router.langgraph.admission import Admission, OnInsufficient
+from tomas_router.langgraph.approval import FootprintOver
+from tomas_router.langgraph.attempt import Attempt
+from tomas_router.langgraph.call_log import CallLog, CallRecord
+from tomas_router.langgraph.completed import CompletedCalls
+from tomas_router.langgraph.observed_profile import MIN_CALLS, QUANTILE, observed_profile
+from tomas_router.langgraph.observed_run import aobserved_run, observed_run
+from tomas_router.langgraph.planned_call import REFUSED, PlannedCall
+from tomas_router.langgraph.siblings import Siblings
+from tomas_router.langgraph.state import AnyTimeline
+from tomas_router.langgraph.trace_metadata import call_metadata, redacting_policy
+from tomas_router.langgraph.turn import Narrow, OnFailure, ToolRouterAgentState, TurnPlanner, planned_names
+from tomas_router.langgraph.watched_tool import is_synchronous, timed_out, watched
 from tomas_router.planner.static import AnyPlanner
-from tomas_router.runtime.ledger import BookingTerms, Ledger
-from tomas_router.runtime.ledger_errors import LedgerBusyError, LedgerFileError
-from tomas_router.schema.plan import PlanStep, ToolPlan
-from tomas_router.schema.profiling import ProfilingTable, ResourceConfig
+from tomas_router.runtime.completions import Completions
+from tomas_router.runtime.ledger import Ledger
+from tomas_router.runtime.ledger_errors import LeaseLostError, LedgerBusyError, LedgerFileError
+from tomas_router.runtime.memory_watch import MemoryUse
+from tomas_router.runtime.tracing import Attribute
+from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
 log = logging.getLogger("tomas_router")
 
-Narrow = Literal["off", "per_thread", "per_turn"]
 OnUnplanned = Literal["block", "warn", "allow"]
-OnFailure = Literal["all", "none"] | Callable[[ModelRequest, Exception], Sequence[str]]
-REFUSED = "tomas_router_refused"
 MAX_REFUSALS = 2
-KEPT_CALLS = 1_000
-POLL_S = 0.01
-
-
-class ToolRouterAgentState(AgentState[Any]):
-    """An agent's state with the plan of the turn; plain JSON."""
-
-    tool_plan: NotRequired[Annotated[Json | None, newest]]  # type: ignore[valid-type]  # langchain is not typed here
-    tool_router: NotRequired[Annotated[Json | None, newest]]  # type: ignore[valid-type]
-    """``turn``: whose message was planned; ``offered``: the tools that the thread has been shown."""
-
-
-@dataclass(frozen=True)
-class CallRecord:
-    """One call: what was expected, and what it was."""
-
-    tool: str
-    status: Literal["done", "failed", "refused", "no_room"]
-    planned: bool
-    config: ResourceConfig | None
-    degraded: bool
-    waited_ms: int
-    expected_ms: float | None
-    took_ms: int | None
+LEDGER_GONE = (LedgerFileError, LedgerBusyError)
 
 
 class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -104,6 +85,10 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         fast_path: float | None = None,
         shadow: bool = False,
         lease_ms: int = 15_000,
+        timeout_s: float | Literal["plan"] | None = None,
+        approval: FootprintOver | None = None,
+        replay: bool = True,
+        trace_arguments: bool = False,
     ) -> None:
         """Every default is safe for an agent that exists: it plans and admits, shows all tools and blocks none.
 
@@ -130,33 +115,59 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
                 confidence, whose tool has no required argument. None: never.
             shadow: plan and record, but change nothing.
             lease_ms: how long a booking outlives this process.
+            timeout_s: how long a call may run; ``plan``: the time limit of its step. The model is told, and what the
+                call has booked is kept until its thread or process has really ended.
+            approval: what ``HumanInTheLoopMiddleware`` asks about. Nothing larger than what was planned is taken then
+                (by ``degrade``, or after running out of memory) where a person would have to be asked.
+            replay: record the answers of calls in the ledger, and give them again when a run is resumed.
+            trace_arguments: write the arguments of calls into traces; otherwise only their names and kinds.
 
         Raises:
             ValueError: an option is none of its choices, or a ledger has no ``resources``.
         """
         super().__init__()
+        self.trace_arguments = trace_arguments
+        self.trace_policy = None if trace_arguments else redacting_policy()
         _require(narrow, ("off", "per_thread", "per_turn"), "narrow")
         _require(on_unplanned_call, ("block", "warn", "allow"), "on_unplanned_call")
         if not callable(on_failure):
             _require(on_failure, ("all", "none"), "on_failure")
         _require(on_ledger_failure, ("refuse", "run"), "on_ledger_failure")
-        self.planner, self.registry = planner, registry
-        self.narrow, self.max_tools, self.always_include = narrow, max_tools, tuple(always_include)
+        if isinstance(timeout_s, str):
+            _require(timeout_s, ("plan",), "timeout_s")
+        self.planner, self.always_include = planner, tuple(always_include)
         self.on_unplanned_call, self.on_failure, self.shadow = on_unplanned_call, on_failure, shadow
-        self.on_ledger_failure, self.fast_path = on_ledger_failure, fast_path
-        self.resources = resources
+        self.on_ledger_failure, self.timeout_s = on_ledger_failure, timeout_s
         self.admission = Admission(
             ledger,
             resources,
             profiling,
+            approval=approval,
             on_insufficient=on_insufficient,
             max_wait_s=max_wait_s,
             tenant=tenant,
             lease_ms=lease_ms,
         )
-        self._read: tuple[tuple[str, ...], ToolRegistry] | None = None
-        self._calls: deque[CallRecord] = deque(maxlen=KEPT_CALLS)
-        self._siblings = _Siblings()
+        self._unbooked = Admission(None, None, profiling)
+        self._turns = (
+            None
+            if planner is None
+            else TurnPlanner(
+                planner,
+                registry,
+                self.admission,
+                resources,
+                narrow,
+                max_tools,
+                self.always_include,
+                on_failure,
+                fast_path,
+                shadow,
+            )
+        )
+        self._calls = CallLog()
+        self._siblings = Siblings()
+        self._completed = CompletedCalls(ledger if replay and not shadow and isinstance(ledger, Completions) else None)
 
     # --- planning --------------------------------------------------------------------------------------------
 
@@ -164,155 +175,52 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
         """Plans the turn unless it is planned, and calls the model with the tools that the plan leaves."""
-        if self.planner is None:
+        if self._turns is None:
             return handler(request)
-        turn = self._turn(request)
-        return self._answered(turn, self._fast(turn) or handler(turn.request))
+        turn = self._turns.turn(request)
+        return self._turns.answered(turn, self._turns.fast(turn) or handler(turn.request))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
         """``wrap_model_call``; the planner runs in a thread."""
-        if self.planner is None:
+        if self._turns is None:
             return await handler(request)
-        turn = await asyncio.to_thread(self._turn, request)
-        return self._answered(turn, self._fast(turn) or await handler(turn.request))
-
-    def _turn(self, request: ModelRequest[Any]) -> _Turn:
-        asked = next((m for m in reversed(request.messages) if isinstance(m, HumanMessage)), None)
-        known = request.state.get("tool_router") or {}
-        if asked is None or not asked.text.strip():
-            return _Turn(request, None, {}, fresh=False)
-        name = asked.id or f"{sum(isinstance(m, HumanMessage) for m in request.messages)}"
-        fresh = known.get("turn") != name
-        stored = request.state.get("tool_plan")
-        error: Exception | None = None
-        plan = None if fresh or not stored else ToolPlan.model_validate(stored)
-        if fresh:
-            try:
-                plan = self._plan(asked.text, request.tools)
-            except Exception as failed:  # noqa: BLE001 - an agent goes on without a plan, as on_failure says
-                error = failed
-                log.warning("planning failed: %s: %s", type(failed).__name__, failed)
-        names = [t.name for t in request.tools if isinstance(t, BaseTool)]
-        offered = self._offered(request, plan, names, known, error)
-        update = {"turn": name, "offered": sorted({*known.get("offered", ()), *offered})}
-        if offered != names and not self.shadow:
-            keep = set(offered)
-            left = [t for t in request.tools if not isinstance(t, BaseTool) or t.name in keep]
-            request = request.override(tools=left)
-        return _Turn(request, plan, update, fresh)
-
-    def _plan(self, text: str, tools: Sequence[Any]) -> ToolPlan:
-        assert self.planner is not None
-        registry, profiling = self._known(tools)
-        ledger = self.admission.ledger
-        plan = self.planner.plan(
-            text,
-            registry,
-            profiling,
-            current(self.resources),
-            ledger=None if ledger is None else copy_of(ledger),
-            terms=BookingTerms(tenant=self.admission.tenant),
-        )
-        return plan.model_copy(update={"booking_id": None})
-
-    def _known(self, tools: Sequence[Any]) -> tuple[ToolRegistry, ProfilingTable | None]:
-        """The registry given, else that of the agent's tools; read anew only when the tools change."""
-        own = [t for t in tools if isinstance(t, BaseTool)]
-        if self.admission.profiling is None:
-            carried = ProfilingTable.from_langchain(own)
-            self.admission.profiling = carried if len(carried) else None
-        if self.registry is not None:
-            return self.registry, self.admission.profiling
-        key = tuple(f"{tool.name}\n{tool.description}" for tool in own)
-        if self._read is None or self._read[0] != key:
-            self._read = key, ToolRegistry.from_langchain(own)
-        return self._read[1], self.admission.profiling
-
-    def _offered(
-        self, request: ModelRequest[Any], plan: ToolPlan | None, names: list[str], known: Json, error: Exception | None
-    ) -> list[str]:
-        """Names that the model is shown, in the agent's order."""
-        kept = {*self.always_include, *_used(request.messages)}
-        if error is not None:
-            if self.on_failure == "all":
-                return names
-            chosen = () if self.on_failure == "none" else self.on_failure(request, error)
-            return [name for name in names if name in {*chosen, *kept}]
-        if self.narrow == "off" or plan is None or plan.reason == "no_match":
-            return names
-        if self.narrow == "per_thread":
-            kept |= set(known.get("offered", ()))
-        return [name for name in names if name in {*_planned_names(plan, self.max_tools), *kept}]
-
-    def _fast(self, turn: _Turn) -> ModelResponse[Any] | None:
-        """A call without asking the model."""
-        plan = turn.plan
-        if self.fast_path is None or self.shadow or plan is None or not turn.fresh or plan.status != "planned":
-            return None
-        if len(plan.steps) != 1 or plan.steps[0].confidence < self.fast_path:
-            return None
-        tool = next((t for t in turn.request.tools if getattr(t, "name", "") == plan.steps[0].tool_name), None)
-        required = ToolRegistry.from_langchain([tool]).tools[0].parameters if tool is not None else {"required": ["?"]}
-        args = dict(plan.steps[0].args or {})
-        if set((required or {}).get("required") or ()) - args.keys():  # type: ignore[arg-type]
-            return None
-        call = {"name": plan.steps[0].tool_name, "args": args, "id": f"call_{uuid.uuid4().hex}"}
-        return ModelResponse(result=[AIMessage("", tool_calls=[call])])
-
-    def _answered(self, turn: _Turn, response: ModelResponse[Any]) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
-        if turn.plan is None and not turn.update:
-            return response
-        if turn.plan is not None and not self.shadow:
-            response.result = [_in_order(message, turn.plan) for message in response.result]
-        plan = None if turn.plan is None else turn.plan.model_dump(mode="json")
-        update = {"tool_plan": plan or {}, "tool_router": turn.update}
-        return ExtendedModelResponse(model_response=response, command=Command(update=update))
+        turn = await asyncio.to_thread(self._turns.turn, request)
+        return self._turns.answered(turn, self._turns.fast(turn) or await handler(turn.request))
 
     # --- calls -----------------------------------------------------------------------------------------------
 
     def wrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
     ) -> ToolMessage | Command[Any]:
-        """Refuses or admits a call, and runs it with what it was given."""
-        call = _Call.of(request)
-        if (refusal := self._refusal(call)) is not None:
-            return refusal
+        """Refuses or admits a call, and runs it with what it was given; one that was completed before is replayed."""
+        call = PlannedCall.of(request)
         with self._siblings.running(call):
+            if (answer := self._replayed(call) or self._refusal(call)) is not None:
+                return answer
             self._siblings.wait_for_earlier(call)
-            return self._admitted(call, handler, None)
+            attempt: Attempt | None = Attempt(call)
+            while attempt is not None:
+                answer, attempt = self._tried(attempt, handler)
+        assert answer is not None, "the last attempt has an answer"
+        return answer
 
-    def _admitted(
-        self,
-        call: _Call,
-        handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]],
-        larger_than: ResourceConfig | None,
-    ) -> ToolMessage | Command[Any]:
-        lease: Lease | None = None
-        options = {"thread_id": call.thread_id, "on_event": call.write, "larger_than": larger_than}
-        begun = time.monotonic()
+    def _tried(
+        self, attempt: Attempt, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> tuple[ToolMessage | Command[Any] | None, Attempt | None]:
+        """The answer, or the next attempt."""
         try:
-            with self.admission.admit(call.name, call.step, **options) as lease:  # type: ignore[arg-type]
-                begun = time.monotonic()
-                answer = handler(_with(call.request, lease, None))
-            self._note(call, lease, begun, answer)
-            return answer
-        except InfeasibleError as error:
-            return self._no_room(call, error)
-        except (LedgerFileError, LedgerBusyError) as error:
-            if lease is None and self.on_ledger_failure == "run":
-                log.warning("%s runs unbooked: %s", call.name, error)
-                return handler(call.request)
-            return self._no_room(call, error)
-        except MemoryError:
-            self._note(call, lease, begun, None)
-            if larger_than is not None or lease is None or lease.config is None:
-                raise
-            return self._admitted(call, handler, lease.config)
-        except Exception:
-            self._note(call, lease, begun, None)
+            with self._admission(attempt).admit(attempt.call.name, attempt.call.step, **attempt.terms()) as lease:
+                with running(attempt.begin(lease)), observed_run(self._metadata(attempt)) as lease.use:
+                    answer = handler(self._watched(attempt))
+                self._completed.record(attempt.call, answer)
+            self._note(attempt, answer)
+            return answer, None
+        except GraphBubbleUp:
             raise
+        except Exception as error:  # noqa: BLE001 - what is the tool's own is raised again
+            return self._after(error, attempt)
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
@@ -321,52 +229,110 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
 
         A cancelled call keeps its booking until its thread has ended.
         """
-        call = _Call.of(request)
-        if (refusal := self._refusal(call)) is not None:
-            return refusal
-        with self._siblings.running(call):
+        call = PlannedCall.of(request)
+        with self._siblings.running(call):  # first of all, so that calls begin in the order of the message
+            if (answer := await asyncio.to_thread(self._replayed, call) or self._refusal(call)) is not None:
+                return answer
             await self._siblings.await_earlier(call)
-            return await self._aadmitted(call, handler, None)
+            attempt: Attempt | None = Attempt(call)
+            while attempt is not None:
+                answer, attempt = await self._atried(attempt, handler)
+        assert answer is not None, "the last attempt has an answer"
+        return answer
 
-    async def _aadmitted(
-        self,
-        call: _Call,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
-        larger_than: ResourceConfig | None,
-    ) -> ToolMessage | Command[Any]:
-        lease: Lease | None = None
-        ended = threading.Event()
-        ended.set()
-        options = {"thread_id": call.thread_id, "on_event": call.write, "larger_than": larger_than, "until": ended}
-        begun = time.monotonic()
+    async def _atried(
+        self, attempt: Attempt, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> tuple[ToolMessage | Command[Any] | None, Attempt | None]:
         try:
-            async with self.admission.aadmit(call.name, call.step, **options) as lease:  # type: ignore[arg-type]
-                begun = time.monotonic()
-                answer = await handler(_with(call.request, lease, ended))
-            self._note(call, lease, begun, answer)
-            return answer
-        except InfeasibleError as error:
-            return self._no_room(call, error)
-        except (LedgerFileError, LedgerBusyError) as error:
-            if lease is None and self.on_ledger_failure == "run":
-                log.warning("%s runs unbooked: %s", call.name, error)
-                return await handler(call.request)
-            return self._no_room(call, error)
-        except MemoryError:
-            self._note(call, lease, begun, None)
-            if larger_than is not None or lease is None or lease.config is None:
+            terms = attempt.terms()
+            async with self._admission(attempt).aadmit(attempt.call.name, attempt.call.step, **terms) as lease:
+                with running(attempt.begin(lease)) as this:
+                    async with aobserved_run(self._metadata(attempt)) as lease.use:
+                        answer = await self._in_time(this, attempt, handler)
+                await asyncio.to_thread(self._completed.record, attempt.call, answer)
+            self._note(attempt, answer)
+            return answer, None
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is the tool's own is raised again
+            return self._after(error, attempt)
+
+    async def _in_time(
+        self,
+        this: RunningCall,
+        attempt: Attempt,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]],
+    ) -> ToolMessage | Command[Any]:
+        """A coroutine is cancelled when its time is over; a synchronous tool watches its own time."""
+        timeout_s = None if is_synchronous(attempt.call.request.tool) else self._timeout_s(attempt.call)
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                return await handler(self._watched(attempt))
+        except TimeoutError:
+            if not limit.expired() or timeout_s is None:
                 raise
-            return await self._aadmitted(call, handler, lease.config)
-        except Exception:
-            self._note(call, lease, begun, None)
+            this.stop("timed out")
+            raise timed_out(this.tool, timeout_s) from None
+        except asyncio.CancelledError:
+            this.stop("cancelled")
             raise
 
-    def _refusal(self, call: _Call) -> ToolMessage | None:
+    def _admission(self, attempt: Attempt) -> Admission:
+        return self._unbooked if attempt.unbooked else self.admission
+
+    def _watched(self, attempt: Attempt) -> ToolCallRequest:
+        assert attempt.running is not None
+        assert attempt.lease is not None
+        return watched(
+            attempt.call.request,
+            attempt.running,
+            limit_threads=attempt.lease.booking_id is not None,
+            timeout_s=self._timeout_s(attempt.call),
+        )
+
+    def _timeout_s(self, call: PlannedCall) -> float | None:
+        if self.timeout_s != "plan":
+            return self.timeout_s
+        limit_ms = None if call.step is None else call.step.timeout_ms
+        return None if limit_ms is None else limit_ms / 1000
+
+    def _after(self, error: Exception, attempt: Attempt) -> tuple[ToolMessage | None, Attempt | None]:
+        """What follows a failure: an answer for the model, or another attempt. Raises what is the tool's own."""
+        call, lease = attempt.call, attempt.lease
+        if lease is None:
+            if isinstance(error, LEDGER_GONE) and self.on_ledger_failure == "run":
+                log.warning("%s runs unbooked: %s", call.name, error)
+                return None, Attempt(call, unbooked=True)
+            if isinstance(error, (InfeasibleError, LeaseLostError, *LEDGER_GONE)):
+                return self._no_room(attempt, error), None
+            raise error
+        self._note(attempt, None)
+        if isinstance(error, CallStoppedError):
+            return call.answer(f"{call.name} was stopped: {error}. What it did until then may stand.", {}), None
+        if lease.config is not None and is_out_of_memory(error):
+            if attempt.larger_than is None:
+                return None, Attempt(call, larger_than=lease.config)
+            given = f"{lease.config.cpu_mem_gb:g} GiB and {lease.config.gpu_mem_gb:g} GiB on the GPU"
+            return call.answer(f"{call.name} ran out of memory again, with {given}. It is not tried again.", {}), None
+        raise error
+
+    def _replayed(self, call: PlannedCall) -> ToolMessage | None:
+        """The recorded answer of a call that was completed before."""
+        try:
+            found = self._completed.replay(call)
+        except LEDGER_GONE as error:
+            log.warning("%s: nobody knows whether it has run before: %s", call.name, error)
+            return None if self.on_ledger_failure == "run" else self._no_room(Attempt(call), error)
+        if found is not None:
+            call.write({"type": "tool_finished", "tool": call.name, "status": "replayed"})
+        return found
+
+    def _refusal(self, call: PlannedCall) -> ToolMessage | None:
         """The answer to a call that the plan does not have and that may not run; None when it may."""
         plan = call.plan
         if self.shadow or plan is None or plan.status != "planned":
             return None
-        allowed = {*_planned_names(plan, None), *self.always_include}
+        allowed = {*planned_names(plan, None), *self.always_include}
         if call.name in allowed or self.on_unplanned_call == "allow":
             return None
         if self.on_unplanned_call == "warn":
@@ -379,17 +345,19 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
         text = f"{call.name} is not part of the plan for this request and was not run. Planned: {planned}."
         return call.answer(text, {REFUSED: True})
 
-    def _no_room(self, call: _Call, error: TomasRouterError) -> ToolMessage:
+    def _no_room(self, attempt: Attempt, error: TomasRouterError) -> ToolMessage:
+        call = attempt.call
         self._calls.append(CallRecord(call.name, "no_room", call.step is not None, None, False, 0, None, None))
+        if attempt.larger_than is not None:
+            return call.answer(f"{call.name} ran out of memory, and not more of it can be had: {error}.", {})
         return call.answer(f"{call.name} was not run: {error}. Try again later, or go on without it.", {})
 
-    def _note(
-        self, call: _Call, lease: Lease | None, begun_s: float, answer: ToolMessage | Command[Any] | None
-    ) -> None:
-        if lease is None:
-            return
+    def _note(self, attempt: Attempt, answer: ToolMessage | Command[Any] | None) -> None:
+        call, lease = attempt.call, attempt.lease
+        assert lease is not None
         failed = answer is None or getattr(answer, "status", "success") == "error"
-        took_ms = round((time.monotonic() - begun_s) * 1000)
+        took_ms = round((time.monotonic() - attempt.begun_s) * 1000)
+        use = lease.use or MemoryUse()
         record = CallRecord(
             call.name,
             "failed" if failed else "done",
@@ -399,195 +367,32 @@ class ToolRouterMiddleware(AgentMiddleware[Any, Any, Any]):
             lease.waited_ms,
             lease.expected_ms,
             took_ms,
+            **call.said(),
+            peak_mem_gb=use.peak_gb,
+            alone=use.alone,
         )
         self._calls.append(record)
+        lost = lease.lost()
+        if lost:
+            log.warning("%s lost its booking while it ran; others may have used what it held", call.name)
         call.write(
             {"type": "tool_finished", "tool": call.name, "status": record.status}
-            | {"took_ms": took_ms, "expected_ms": lease.expected_ms}
+            | {"took_ms": took_ms, "expected_ms": lease.expected_ms, "lease_lost": lost}
         )
+
+    def _metadata(self, attempt: Attempt) -> dict[str, Attribute]:
+        call, config = attempt.call, None if attempt.lease is None else attempt.lease.config
+        args = call.request.tool_call["args"]
+        return call_metadata(call.name, call.step, config, args, with_arguments=self.trace_arguments)
 
     def report(self) -> list[dict[str, Any]]:
         """The last 1,000 calls, oldest first: what was expected beside what it was. Plain JSON."""
-        return [
-            asdict(record) | {"config": None if record.config is None else record.config.model_dump()}
-            for record in tuple(self._calls)
-        ]
+        return self._calls.report()
 
-
-@dataclass(frozen=True)
-class _Turn:
-    request: ModelRequest[Any]
-    plan: ToolPlan | None
-    update: Json
-    fresh: bool
-    """Planned just now."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call with what the turn's plan says of it."""
-
-    request: ToolCallRequest
-    plan: ToolPlan | None
-    step: PlanStep | None
-    thread_id: str | None
-    refusals: int
-    message_id: str
-    position: int
-
-    @classmethod
-    def of(cls, request: ToolCallRequest) -> _Call:
-        state = request.state if isinstance(request.state, dict) else {}
-        stored = state.get("tool_plan")
-        plan = ToolPlan.model_validate(stored) if stored else None
-        messages = state.get("messages") or []
-        asking = next((m for m in reversed(messages) if isinstance(m, AIMessage) and _has(m, request)), None)
-        calls = asking.tool_calls if asking is not None else [request.tool_call]
-        position = next((i for i, c in enumerate(calls) if c["id"] == request.tool_call["id"]), 0)
-        earlier = sum(c["name"] == request.tool_call["name"] for c in calls[:position])
-        steps = [s for s in (plan.steps if plan else ()) if s.tool_name == request.tool_call["name"]]
-        config = getattr(request.runtime, "config", None) or {}
-        thread_id = (config.get("configurable") or {}).get("thread_id")
-        return cls(
-            request=request,
-            plan=plan,
-            step=steps[min(earlier, len(steps) - 1)] if steps else None,
-            thread_id=None if thread_id is None else str(thread_id),
-            refusals=_refusals(messages),
-            message_id=f"{thread_id}/{asking.id if asking is not None else request.tool_call['id']}",
-            position=position,
-        )
-
-    @property
-    def name(self) -> str:
-        return str(self.request.tool_call["name"])
-
-    def write(self, event: dict[str, Any]) -> None:
-        """To ``stream_mode="custom"``; outside a graph to nobody."""
-        writer = getattr(self.request.runtime, "stream_writer", None)
-        if writer is not None:
-            writer(event | {"call": self.request.tool_call["id"]})
-
-    def answer(self, text: str, extra: dict[str, Any]) -> ToolMessage:
-        call_id = self.request.tool_call["id"]
-        return ToolMessage(text, tool_call_id=call_id, name=self.name, status="error", additional_kwargs=extra)
-
-
-class _Siblings:
-    """Calls of one message wait for those that the plan puts before them, if these have begun.
-
-    One that has not begun is not waited for: in a pool of threads it may never begin while others wait.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._begun: dict[str, dict[str, threading.Event]] = {}
-
-    def running(self, call: _Call) -> _Running:
-        step = call.step.id if call.step is not None else f"call{call.position}"
-        return _Running(self, call.message_id, step)
-
-    def begin(self, message: str, step: str) -> None:
-        with self._lock:
-            self._begun.setdefault(message, {})[step] = threading.Event()
-
-    def end(self, message: str, step: str) -> None:
-        with self._lock:
-            steps = self._begun.get(message, {})
-            if step in steps:
-                steps.pop(step).set()
-            if not steps:
-                self._begun.pop(message, None)
-
-    def earlier(self, call: _Call) -> list[threading.Event]:
-        wanted = call.step.depends_on if call.step is not None else ()
-        with self._lock:
-            steps = self._begun.get(call.message_id, {})
-            return [steps[step] for step in wanted if step in steps]
-
-    def wait_for_earlier(self, call: _Call) -> None:
-        for event in self.earlier(call):
-            event.wait()
-
-    async def await_earlier(self, call: _Call) -> None:
-        for event in self.earlier(call):
-            while not event.is_set():
-                await asyncio.sleep(POLL_S)
-
-
-@dataclass(frozen=True)
-class _Running:
-    siblings: _Siblings
-    message: str
-    step: str
-
-    def __enter__(self) -> None:
-        self.siblings.begin(self.message, self.step)
-
-    def __exit__(self, *error: object) -> None:
-        self.siblings.end(self.message, self.step)
-
-
-def _with(request: ToolCallRequest, lease: Lease, ended: threading.Event | None) -> ToolCallRequest:
-    """The call with its resources where the tool wants them, and with an eye on its thread."""
-    tool = request.tool
-    if tool is None:
-        return request
-    tool = bind_resources(tool, lease.config)
-    function = getattr(tool, "func", None)
-    if ended is not None and function is not None and getattr(tool, "coroutine", None) is None:
-        tool = tool.model_copy(update={"func": _watched(function, ended)})
-    return request.override(tool=tool)
-
-
-def _watched(function: Callable[..., Any], ended: threading.Event) -> Callable[..., Any]:
-    @wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        ended.clear()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            ended.set()
-
-    return run
-
-
-def _planned_names(plan: ToolPlan, max_tools: int | None) -> list[str]:
-    """Those of the steps, then their alternatives by confidence."""
-    steps = list(dict.fromkeys(step.tool_name for step in plan.steps))
-    others = sorted((a for step in plan.steps for a in step.alternatives), key=lambda a: -a.confidence)
-    names = list(dict.fromkeys([*steps, *(a.tool_name for a in others)]))
-    return names if max_tools is None else names[: max(max_tools, len(steps))]
-
-
-def _in_order(message: Any, plan: ToolPlan) -> Any:
-    """A message whose calls stand in the order of the plan; calls that are not planned stay behind."""
-    calls = getattr(message, "tool_calls", None)
-    if not isinstance(message, AIMessage) or not calls or len(calls) < 2:
-        return message
-    order: dict[str, int] = {}
-    for position, step in enumerate(plan.steps):
-        order.setdefault(step.tool_name, position)
-    ordered = sorted(calls, key=lambda call: order.get(call["name"], len(order)))
-    return message if ordered == calls else message.model_copy(update={"tool_calls": ordered})
-
-
-def _used(messages: Sequence[Any]) -> set[str]:
-    return {call["name"] for m in messages if isinstance(m, AIMessage) for call in m.tool_calls}
-
-
-def _refusals(messages: Sequence[Any]) -> int:
-    """Calls that were refused since a person last spoke."""
-    count = 0
-    for message in reversed(messages):
-        if isinstance(message, HumanMessage):
-            break
-        count += isinstance(message, ToolMessage) and bool(message.additional_kwargs.get(REFUSED))
-    return count
-
-
-def _has(message: AIMessage, request: ToolCallRequest) -> bool:
-    return any(call["id"] == request.tool_call["id"] for call in message.tool_calls)
+    def observed_profile(self, *, quantile: float = QUANTILE, min_calls: int = MIN_CALLS) -> ProfilingTable:
+        """The profile, with what those calls took in the place of what was expected; see ``observed_profile``."""
+        before = self.admission.profiling
+        return observed_profile(self._calls.records(), before, quantile=quantile, min_calls=min_calls)
 
 
 def _require(value: object, choices: Sequence[str], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -11,16 +12,21 @@ from langgraph.types import Command
 from tomas_router.langgraph.approval import FootprintOver, footprint, smaller_profiles
 from tomas_router.langgraph.arguments import ArgumentError, check_arguments
 from tomas_router.langgraph.state import (
+    AnyProfiling,
+    AnyRegistry,
     AnyTimeline,
     Json,
     RouterContext,
     ToolRouterState,
     chosen,
     current,
+    present,
     read_request,
+    seen,
 )
+from tomas_router.langgraph.stored_plan import stored_plan
+from tomas_router.langgraph.trace_metadata import traced_plan
 from tomas_router.planner.planner import Planner
-from tomas_router.planner.reserve import copy_of
 from tomas_router.planner.static import AnyPlanner
 from tomas_router.runtime.ledger import BookingTerms, Ledger
 from tomas_router.schema.plan import PlanStep, ToolPlan
@@ -51,8 +57,8 @@ class ToolRouterNode:
     def __init__(
         self,
         planner: AnyPlanner | None = None,
-        registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        registry: AnyRegistry | None = None,
+        profiling: AnyProfiling | None = None,
         timeline: AnyTimeline | None = None,
         *,
         ledger: Ledger | None = None,
@@ -65,8 +71,9 @@ class ToolRouterNode:
 
         Args:
             planner: by default the packaged model, loaded here and not inside a run.
-            registry: by default the shipped tools with their profile.
-            profiling: measured profiles of the registry.
+            registry: by default the shipped tools with their profile; a function is asked at every request, so tools
+                may come and go.
+            profiling: measured profiles of the registry, or a function that gives them.
             timeline: a curve, a source, or a function that makes one; it is read at every request.
             ledger: what other plans have booked.
             tenant: whose quota counts.
@@ -90,6 +97,7 @@ class ToolRouterNode:
         if request is None:
             return Command(goto="__end__")
         plan = self._plan(request, state, runtime.context)
+        turn = next_turn(state, runtime.context)
         problem = ""
         if plan.status == "planned" and self.fill_args is not None:
             try:
@@ -97,8 +105,8 @@ class ToolRouterNode:
             except ArgumentError as error:
                 problem, plan = str(error), nothing_runs(plan, f"arguments: {error}")
         approval = state.get("tool_approval") or {}
-        goto = self._next(plan, approval)
-        update: Json = {"tool_plan": plan.model_dump(mode="json"), "tool_results": {}}
+        goto = self._next(plan, approval, turn)
+        update: Json = {"tool_plan": plan.model_dump(mode="json"), "tool_results": {}, "tool_turn": turn}
         if goto == "approve" or approval.get("answer") == "smaller":
             update["tool_approval"] = {}
         runtime.stream_writer({"type": "tool_plan", "tool_plan": update["tool_plan"], "next": goto, "problem": problem})
@@ -112,25 +120,27 @@ class ToolRouterNode:
 
     def _plan(self, request: str | Json, state: Mapping[str, Any], context: object) -> ToolPlan:
         planner: AnyPlanner = chosen(context, "planner", self.planner)
-        registry, profiling = chosen(context, "registry", self.registry), chosen(context, "profiling", self.profiling)
+        registry = present(chosen(context, "registry", self.registry))
+        profiling = present(chosen(context, "profiling", self.profiling))
         approval = state.get("tool_approval") or {}
-        if approval.get("answer") == "smaller" and state.get("tool_plan"):
-            before = ToolPlan.model_validate(state["tool_plan"])
+        before = stored_plan(state.get("tool_plan"))
+        if approval.get("answer") == "smaller" and before is not None:
             registry, profiling = shipped_with(registry, profiling)
             profiling = smaller_profiles(profiling or ProfilingTable(()), before)
             largest = sorted({step.tool_name for step in before.steps if not profiling.has(step.tool_name)})
             if largest:
                 return nothing_runs(before, f"no smaller configuration of {', '.join(largest)} is measured")
             request = same_tools(request, before)
-        ledger = chosen(context, "ledger", self.ledger)
-        plan = planner.plan(
-            request,
-            registry,
-            profiling,
-            current(chosen(context, "timeline", self.timeline)),
-            ledger=None if ledger is None else copy_of(ledger),
-            terms=BookingTerms(tenant=chosen(context, "tenant", self.tenant)),
-        )
+        with traced_plan() as tell:
+            plan = planner.plan(
+                request,
+                registry,
+                profiling,
+                current(chosen(context, "timeline", self.timeline)),
+                ledger=seen(chosen(context, "ledger", self.ledger)),
+                terms=BookingTerms(tenant=chosen(context, "tenant", self.tenant)),
+            )
+            tell(plan)
         return plan.model_copy(update={"booking_id": None})
 
     def _with_arguments(self, plan: ToolPlan, state: Mapping[str, Any], context: object) -> ToolPlan:
@@ -140,20 +150,30 @@ class ToolRouterNode:
             steps.append(step.model_copy(update={"args": dict(self.fill_args(step, plan, state))}))
             plan = plan.model_copy(update={"steps": (*steps, *plan.steps[len(steps) :])})
         plan = ToolPlan.model_validate(plan.model_dump())
-        registry, _ = shipped_with(chosen(context, "registry", self.registry), None)
+        registry, _ = shipped_with(present(chosen(context, "registry", self.registry)), None)
         check_arguments(plan, registry)
         return plan
 
-    def _next(self, plan: ToolPlan, approval: Mapping[str, Any]) -> Next:
+    def _next(self, plan: ToolPlan, approval: Mapping[str, Any], turn: Json) -> Next:
         if plan.status != "planned":
             return "respond"
         if self.approve is None or not self.approve(plan):
             return "tools"
-        same = approval.get("tools") == [step.tool_name for step in plan.steps]
+        same = approval.get("tools") == [s.tool_name for s in plan.steps] and approval.get("turn") == turn["id"]
         covered = (
             approval.get("answer") == "approve" and same and footprint(plan).within(approval.get("footprint") or {})
         )
         return "tools" if covered else "approve"
+
+
+def next_turn(state: Mapping[str, Any], context: object) -> Json:
+    """The turn that is planned now: the same one after a plan has expired, else another one."""
+    before = state.get("tool_turn") or {}
+    if before.get("replan"):
+        return {"id": before["id"], "number": before["number"]}
+    number = before.get("number", 0) + 1
+    request_id = chosen(context, "request_id", None)
+    return {"id": f"{request_id}#{number}" if request_id is not None else uuid.uuid4().hex, "number": number}
 
 
 def nothing_runs(plan: ToolPlan, reason: str) -> ToolPlan:

@@ -84,6 +84,8 @@ class StepDemand:
     depends_on: tuple[int, ...] = ()
     name: str | None = None
     """What messages call it; by default ``step`` and its position."""
+    tools: Sequence[str] = ()
+    """What the ledger calls the tool of each option; none: nothing."""
 
 
 def allocate(
@@ -163,7 +165,7 @@ def allocate_plan(
         free = ResidualCapacity.of(timeline, snapshot.reservations, deadline_ms)
         problem = PlanProblem(free, options, predecessors, release_ms)
         placed = _place_within_quota(steps, problem, _quota_left(timeline, snapshot, terms, deadline_ms), limits, terms)
-        return _reservations(placed, options, timeline)
+        return _reservations(steps, placed, options, timeline)
 
     booking_id = _book(ledger, decide, terms)
     return tuple(replace(allocation, booking_id=booking_id) for allocation in placed)
@@ -303,11 +305,15 @@ def _name(steps: Sequence[StepDemand], step: int) -> str:
 
 
 def _reservations(
-    placed: Sequence[Allocation], options: Sequence[IntegerOptions], timeline: SystemTimeline
+    steps: Sequence[StepDemand],
+    placed: Sequence[Allocation],
+    options: Sequence[IntegerOptions],
+    timeline: SystemTimeline,
 ) -> tuple[Reservation, ...]:
     epoch = timeline.epoch_ms or 0
     return tuple(
-        Reservation(a.start_ms + epoch, a.end_ms + epoch, _demand(o, a)) for a, o in zip(placed, options, strict=True)
+        Reservation(a.start_ms + epoch, a.end_ms + epoch, _demand(o, a), s.tools[a.option_index] if s.tools else "")
+        for s, a, o in zip(steps, placed, options, strict=True)
     )
 
 

@@ -117,6 +117,7 @@ class StartInTurn:
         max_wait_ms: int,
         terms: BookingTerms = NO_TERMS,
         name: str | None = None,
+        tool: str = "",
         clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Begins to wait.
@@ -128,9 +129,10 @@ class StartInTurn:
             max_wait_ms: 0 tries once.
             terms: for whom.
             name: what messages call the step.
+            tool: what the ledger calls it.
             clock_ms: now in epoch milliseconds.
         """
-        self._options, self._timeline, self._ledger, self._name = options, timeline, ledger, name
+        self._options, self._timeline, self._ledger, self._name, self._tool = options, timeline, ledger, name, tool
         self._max_wait_ms, self._clock_ms = max_wait_ms, clock_ms
         self._until_ms = clock_ms() + max_wait_ms
         self._place = _Place(ledger, terms, WAITING_LEASE_MS)
@@ -174,7 +176,7 @@ class StartInTurn:
         release_ms = max(self._clock_ms() - timeline.epoch_ms, 0)
         refused: InfeasibleError | None = None
         for index, option in enumerate(self._options):
-            step = StepDemand([option], name=self._name)
+            step = StepDemand([option], name=self._name, tools=(self._tool,))
             deadline_ms = release_ms + ceil(option.latency_ms)
             try:
                 placed = allocate_plan([step], timeline, release_ms, ledger, deadline_ms=deadline_ms, terms=terms)[0]

@@ -111,6 +111,8 @@ class PlanWriter:
             id=step_id(number),
             tool_id=choice.tool,
             tool_name=self.registry.names[choice.tool],
+            tool_version=self.registry.tools[choice.tool].version,
+            tool_schema_hash=self.registry.tools[choice.tool].schema_hash,
             input_size=size,
             depends_on=tuple(step_id(d) for d in proposal.depends_on),
             confidence=_probability(choice.confidence),

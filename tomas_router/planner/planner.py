@@ -344,6 +344,7 @@ def _demands(situation: _Situation, raw: RawPlan, offered: Sequence[Sequence[Too
             options=[o.option for o in options],
             depends_on=proposal.depends_on,
             name=f"{step_id(number)} ({situation.registry.names[proposal.tool]})",
+            tools=[situation.registry.tools[o.choice.tool].identity for o in options],
         )
         for number, (proposal, options) in enumerate(zip(raw.steps, offered, strict=True))
     ]

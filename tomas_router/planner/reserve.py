@@ -70,4 +70,4 @@ def _demand(step: PlanStep, steps: Sequence[PlanStep]) -> StepDemand:
     option = ResourceOption(config.cpu_core, config.cpu_mem_gb, config.gpu_sm, config.gpu_mem_gb, max(latency_ms, 1))
     position = {other.id: number for number, other in enumerate(steps)}
     depends_on = tuple(position[dependency] for dependency in step.depends_on)
-    return StepDemand([option], depends_on, f"{step.id} ({step.tool_name})")
+    return StepDemand([option], depends_on, f"{step.id} ({step.tool_name})", (step.tool_identity,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -10,6 +11,8 @@ from typing import Self
 from tomas_router.runtime.booking import wall_clock_ms
 from tomas_router.runtime.ledger import LeaseLostError, Ledger
 from tomas_router.runtime.ledger_errors import LedgerActorError, LedgerBusyError, LedgerFileError
+
+log = logging.getLogger("tomas_router")
 
 BEATS_A_LEASE = 3
 
@@ -69,6 +72,8 @@ class KeepLease:
         except (LeaseLostError, LedgerActorError):
             # The work is done all the same; ``lost`` says that it ran without its booking.
             self.lost.set()
+        except (LedgerBusyError, LedgerFileError) as failed:  # nor is the work undone by this
+            log.warning("booking %s was not released and ends with its lease: %s", self._booking_id, failed)
 
     def _beat(self) -> None:
         while not self._done.wait(self._lease_ms / BEATS_A_LEASE / 1000):

@@ -16,9 +16,10 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tomas_router.runtime.booking import Booking, BookingTerms, wall_clock_ms
+from tomas_router.runtime.completions import KEEP_COMPLETIONS_MS, CallKey, Completion, CompletionsInMemory
 from tomas_router.runtime.ledger_errors import (
     EpochMissingError,
     LeaseLostError,
@@ -186,13 +187,19 @@ class InMemoryLedger:
     """A ledger for the threads of one process."""
 
     def __init__(
-        self, *, epoch_times: bool = False, clock_ms: Callable[[], int] = wall_clock_ms, first_version: int = 0
+        self,
+        *,
+        epoch_times: bool = False,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+        keep_completions_ms: int = KEEP_COMPLETIONS_MS,
+        first_version: int = 0,
     ) -> None:
         """An empty ledger.
 
         Args:
             epoch_times: insist on epoch milliseconds, as ledgers between processes do.
             clock_ms: now in epoch milliseconds, for leases.
+            keep_completions_ms: how long completed calls are remembered.
             first_version: where versions begin; a ledger that replaces one that was lost must begin above it.
         """
         self.epoch_times = epoch_times
@@ -203,6 +210,7 @@ class InMemoryLedger:
         self._ended: dict[str, tuple[str, int]] = {}
         self._quotas: dict[str, Quota] = {}
         self._line: dict[str, Ticket] = {}
+        self._completions = CompletionsInMemory(clock_ms, keep_completions_ms)
 
     def snapshot(self) -> LedgerSnapshot:
         with self._lock:
@@ -298,6 +306,12 @@ class InMemoryLedger:
         with self._lock:
             self._expire()
             return in_turn(tuple(self._line.values()))
+
+    def completion(self, key: CallKey) -> Completion | None:
+        return self._completions.completion(key)
+
+    def complete(self, key: CallKey, tool: str, result: Any) -> None:
+        self._completions.complete(key, tool, result)
 
     def _snapshot(self) -> LedgerSnapshot:
         owned = [(r, booking.tenant) for booking in self._bookings.values() for r in booking.reservations.values()]

@@ -16,6 +16,8 @@ class Reservation:
     start_ms: int
     end_ms: int
     demand: tuple[int, int, int, int]  # milli-cores, MiB, 0.1 % SM, MiB
+    tool: str = ""
+    """What runs, with version and schema hash where they are known; for people who look at the ledger."""
 
     def __post_init__(self) -> None:
         if self.end_ms <= self.start_ms:

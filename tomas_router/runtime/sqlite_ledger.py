@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tomas_router.runtime.booking import Booking, BookingTerms, wall_clock_ms
+from tomas_router.runtime.completions import KEEP_COMPLETIONS_MS, CallKey, Completion, written
 from tomas_router.runtime.ledger import (
     KEEP_ENDED_MS,
     NO_TERMS,
@@ -25,11 +26,12 @@ from tomas_router.runtime.ledger_errors import LeaseLostError, LedgerFileError, 
 from tomas_router.runtime.process_identity import Holder, this_process
 from tomas_router.runtime.quota import Quota
 from tomas_router.runtime.reservation import Reservation
+from tomas_router.runtime.sqlite_completions import COMPLETIONS_SCHEMA, read_completion, write_completion
 from tomas_router.runtime.sqlite_file import SqliteFile
 from tomas_router.runtime.waiting_line import Ticket, in_turn, place, require_turn
 
 APPLICATION_ID = 0x746C6467  # "tldg"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 10_000
 
 SCHEMA = """
@@ -57,6 +59,7 @@ CREATE TABLE reservations (
     cpu_mib INTEGER NOT NULL,
     gpu_permille INTEGER NOT NULL,
     gpu_mib INTEGER NOT NULL,
+    tool TEXT NOT NULL,
     PRIMARY KEY (number, step)
 ) WITHOUT ROWID;
 CREATE TABLE quotas (
@@ -83,7 +86,7 @@ CREATE INDEX ended_by_time ON ended (at_ms);
 
 BOOKING_COLUMNS = "number, booking_id, booked_ms, lease_until_ms, host, pid, started, tenant, thread_id, plan_id"
 TICKET_COLUMNS = "ticket_id, priority, enqueued_ms, lease_until_ms, host, pid, started, tenant"
-RESERVATION_COLUMNS = "start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib"
+RESERVATION_COLUMNS = "start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib, tool"
 
 
 class SqliteLedger:
@@ -101,6 +104,7 @@ class SqliteLedger:
         create: bool = True,
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
         clock_ms: Callable[[], int] = wall_clock_ms,
+        keep_completions_ms: int = KEEP_COMPLETIONS_MS,
     ) -> None:
         """Names the file; it is opened on first use.
 
@@ -109,14 +113,15 @@ class SqliteLedger:
             create: make the file when it is missing.
             busy_timeout_ms: how long to wait for another process's change, usually a fraction of a millisecond.
             clock_ms: now in epoch milliseconds, for leases.
+            keep_completions_ms: how long completed calls are remembered.
 
         Raises:
             LedgerFileError: the folder is missing or on a network file system, or there is no file to open.
         """
-        self._file = SqliteFile(path, SCHEMA, APPLICATION_ID, SCHEMA_VERSION, busy_timeout_ms)
+        self._file = SqliteFile(path, SCHEMA + COMPLETIONS_SCHEMA, APPLICATION_ID, SCHEMA_VERSION, busy_timeout_ms)
         if not create and not self.path.exists():
             raise LedgerFileError(f"{path}: there is no such ledger")
-        self._clock_ms = clock_ms
+        self._clock_ms, self._keep_completions_ms = clock_ms, keep_completions_ms
         self._seen = LedgerSnapshot(-1, ())
 
     @property
@@ -125,7 +130,7 @@ class SqliteLedger:
         return self._file.path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.path, self._file.busy_timeout_ms, self._clock_ms)
+        return _unpickled, (self.path, self._file.busy_timeout_ms, self._clock_ms, self._keep_completions_ms)
 
     def __repr__(self) -> str:
         return f"SqliteLedger({str(self.path)!r})"
@@ -234,6 +239,15 @@ class SqliteLedger:
         with self._file.read() as db:
             return in_turn(_line(db, self._clock_ms()))
 
+    def completion(self, key: CallKey) -> Completion | None:
+        with self._file.read() as db:
+            return read_completion(db, key, self._clock_ms() - self._keep_completions_ms)
+
+    def complete(self, key: CallKey, tool: str, result: Any) -> None:
+        text, now_ms = written(tool, result), self._clock_ms()
+        with self._file.write() as db:
+            write_completion(db, key, tool, text, now_ms, now_ms - self._keep_completions_ms)
+
     def _read(self, db: sqlite3.Connection) -> LedgerSnapshot:
         """What changes reservations or quotas moves the version, so an unmoved version is the last answer again.
 
@@ -256,8 +270,8 @@ class SqliteLedger:
         return now_ms
 
 
-def _unpickled(path: Path, busy_timeout_ms: int, clock_ms: Callable[[], int]) -> SqliteLedger:
-    return SqliteLedger(path, busy_timeout_ms=busy_timeout_ms, clock_ms=clock_ms)
+def _unpickled(path: Path, busy_timeout_ms: int, clock_ms: Callable[[], int], keep_ms: int) -> SqliteLedger:
+    return SqliteLedger(path, busy_timeout_ms=busy_timeout_ms, clock_ms=clock_ms, keep_completions_ms=keep_ms)
 
 
 def _snapshot(db: sqlite3.Connection, version: int) -> LedgerSnapshot:
@@ -306,8 +320,8 @@ def _insert(db: sqlite3.Connection, b: Booking) -> None:
         (b.booking_id, b.booked_ms, b.lease_until_ms, *holder, b.tenant, b.thread_id, b.plan_id),
     ).lastrowid
     db.executemany(
-        f"INSERT INTO reservations (number, step, {RESERVATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [(number, step, r.start_ms, r.end_ms, *r.demand) for step, r in b.reservations.items()],
+        f"INSERT INTO reservations (number, step, {RESERVATION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [(number, step, r.start_ms, r.end_ms, *r.demand, r.tool) for step, r in b.reservations.items()],
     )
 
 
@@ -353,6 +367,6 @@ def _booking(row: tuple[Any, ...], reservations: dict[int, Reservation]) -> Book
     )
 
 
-def _reservation(values: Sequence[int]) -> Reservation:
-    start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib = values
-    return Reservation(start_ms, end_ms, (cpu_milli, cpu_mib, gpu_permille, gpu_mib))
+def _reservation(values: Sequence[Any]) -> Reservation:
+    start_ms, end_ms, cpu_milli, cpu_mib, gpu_permille, gpu_mib, tool = values
+    return Reservation(start_ms, end_ms, (cpu_milli, cpu_mib, gpu_permille, gpu_mib), tool)

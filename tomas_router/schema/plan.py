@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from tomas_router.schema.findings import InconsistentError
+from tomas_router.schema.plan_versions import SCHEMA_VERSION, newest_version
 from tomas_router.schema.profiling import InputSize, ResourceConfig
+from tomas_router.schema.tool_identity import HASH_CHARS, identity
 
 if TYPE_CHECKING:
     from tomas_router.targets.exported import Exported
 
-SCHEMA_VERSION: Literal["1.0"] = "1.0"
 UNITS = {
     "cpu_core": "vcpu",
     "cpu_mem_gb": "GiB",
@@ -92,6 +93,10 @@ class PlanStep(_Contract):
     id: str = Field(pattern=r"^s[1-9][0-9]*$")
     tool_id: int = Field(ge=0, description="position in the registry")
     tool_name: str = Field(min_length=1)
+    tool_version: str | None = Field(default=None, description="of the tool that was planned; None = it has none")
+    tool_schema_hash: str | None = Field(
+        default=None, pattern=f"^[0-9a-f]{{{HASH_CHARS}}}$", description="of the arguments' JSON Schema; None = unknown"
+    )
     args: dict[str, JsonValue] | None = Field(
         default=None, description='{"$from": "s1", "path": "$.text"} refers to an earlier step'
     )
@@ -112,13 +117,22 @@ class PlanStep(_Contract):
             return None
         return self.start_ms + max(1, math.ceil(self.expected_latency_ms - LATENCY_GUARD))
 
+    @property
+    def tool_identity(self) -> str:
+        """Name, version and schema hash, as the ledger and traces show them."""
+        return identity(self.tool_name, self.tool_version, self.tool_schema_hash)
+
 
 class ToolPlan(_Contract):
-    """A validated plan."""
+    """A validated plan; one of an older ``schema_version`` is migrated, one of an unknown version is refused.
+
+    Raises:
+        PlanVersionError: on validation, see ``plan_versions``.
+    """
 
     model_config = ConfigDict(json_schema_extra=_conditional_schema)
 
-    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    schema_version: Literal["1.1"] = SCHEMA_VERSION
     status: Status
     reason: str | None = Field(default=None, description="why no tool, or why nothing fits")
     units: dict[str, str] = Field(default_factory=lambda: dict(UNITS))
@@ -180,6 +194,11 @@ class ToolPlan(_Contract):
         from tomas_router.targets.local import to_local
 
         return to_local(self, **settings)
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _newest(cls, found: object) -> str:
+        return newest_version(found)
 
     @model_validator(mode="after")
     def _consistent(self) -> ToolPlan:

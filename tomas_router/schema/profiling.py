@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tomas_router.schema.csv_table import MAX_AMOUNT, number, read_csv, write_csv
 from tomas_router.schema.findings import Finding, FindingLog, finish
+from tomas_router.schema.openapi import openapi_specs_and_rows
 from tomas_router.schema.registry import ToolRegistry
 from tomas_router.schema.suspicious_units import warn_cores, warn_memory, warn_share
 from tomas_router.schema.tool_objects import specs_and_rows
@@ -113,6 +114,15 @@ class ProfilingTable:
             DataValidationError: Lists every field of every row that breaks the contract.
         """
         return cls.from_rows(specs_and_rows(tools)[1])
+
+    @classmethod
+    def from_openapi(cls, source: str | Path | Mapping[str, Any]) -> ProfilingTable:
+        """The rows that operations carry in ``x-tomas.profile``, see ``schema.openapi``; may be empty.
+
+        Raises:
+            DataValidationError: Lists every field of every row that breaks the contract.
+        """
+        return cls.from_rows(openapi_specs_and_rows(source)[1])
 
     def has(self, tool: str) -> bool:
         """Whether any row exists for the tool."""

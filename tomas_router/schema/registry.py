@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from tomas_router.errors import UnknownToolError
 from tomas_router.schema.findings import Finding, FindingLog, finish
 from tomas_router.schema.json_text import element_lines, read_json
+from tomas_router.schema.openapi import openapi_specs_and_rows
+from tomas_router.schema.tool_identity import identity, schema_hash
 from tomas_router.schema.tool_objects import specs_and_rows
 
 MAX_TOOLS = 10_000
@@ -33,6 +35,7 @@ Name = Annotated[
         pattern=r"^[^\x00-\x1f\x7f]+$",  # one line: names go into CSV files, prompts and terminals
     ),
 ]
+Version = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x20\x7f]+$")]
 Desc = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_DESC_CHARS)]
 
 
@@ -43,6 +46,7 @@ class ToolSpec(BaseModel):
 
     name: Name = Field(description="unique in the registry")
     desc: Desc = Field(description="what the tool does, in the words that requests use")
+    version: Version | None = Field(default=None, description="of the tool; a plan for another version is made anew")
     parameters: dict[str, JsonValue] | None = Field(default=None, description="JSON Schema of the tool's arguments")
     input_types: tuple[str, ...] = Field(default=(), description="what it reads, for example audio/wav")
     output_types: tuple[str, ...] = Field(default=(), description="what it returns, for example text/plain")
@@ -56,6 +60,16 @@ class ToolSpec(BaseModel):
         if value and value.get("type", "object") != "object":
             raise ValueError("must be the JSON Schema of an object, whose properties are the arguments")
         return value
+
+    @cached_property
+    def schema_hash(self) -> str:
+        """Changes when other arguments become right or wrong."""
+        return schema_hash(self.parameters)
+
+    @property
+    def identity(self) -> str:
+        """Name, version and schema hash, as the ledger and traces show them."""
+        return identity(self.name, self.version, self.schema_hash)
 
     @property
     def group(self) -> str | None:
@@ -109,6 +123,15 @@ class ToolRegistry:
             DataValidationError: Lists every tool without name or description, and names that repeat.
         """
         return cls.from_tools(specs_and_rows(tools)[0])
+
+    @classmethod
+    def from_openapi(cls, source: str | Path | Mapping[str, Any]) -> ToolRegistry:
+        """Reads the operations of an OpenAPI 3 description, a JSON or YAML file or a dictionary (``schema.openapi``).
+
+        Raises:
+            DataValidationError: Lists everything that is wrong with it, each with its place in the description.
+        """
+        return cls.from_tools(openapi_specs_and_rows(source)[0])
 
     def to_json(self, path: str | Path) -> None:
         """Writes what ``from_json`` reads, without empty optional fields."""

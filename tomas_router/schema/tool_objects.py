@@ -18,7 +18,7 @@ from tomas_router.schema.findings import FindingLog
 
 KEY = "tomas"
 ATTRIBUTE = "__tomas__"
-FIELDS = ("desc", "profile", "tags", "input_types", "output_types")
+FIELDS = ("desc", "version", "profile", "tags", "input_types", "output_types")
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ def profiled(
     profile: Sequence[Mapping[str, Any]] = (),
     *,
     desc: str | None = None,
+    version: str | None = None,
     tags: Sequence[str] = (),
     input_types: Sequence[str] = (),
     output_types: Sequence[str] = (),
@@ -36,11 +37,12 @@ def profiled(
     Args:
         profile: rows of ``profiling.csv`` without the column ``tool``.
         desc: what the router reads instead of the tool's description.
+        version: of the tool; a plan that was made for another one is made anew.
         tags: as in the registry, for example ``group:ocr``.
         input_types: as in the registry.
         output_types: as in the registry.
     """
-    given = {"desc": desc, "profile": [dict(row) for row in profile], "tags": list(tags)}
+    given = {"desc": desc, "version": version, "profile": [dict(row) for row in profile], "tags": list(tags)}
     given |= {"input_types": list(input_types), "output_types": list(output_types)}
     known = {name: value for name, value in given.items() if value}
 
@@ -75,7 +77,7 @@ def specs_and_rows(tools: Iterable[Any]) -> tuple[list[dict[str, Any]], list[dic
             continue
         for key in extra.keys() - set(FIELDS):
             log.error(f"is unknown; may hold {', '.join(FIELDS)}", field=f"{place}.metadata[{KEY!r}].{key}")
-        spec = {"name": name, "desc": desc, "parameters": parameters_of(tool)}
+        spec = {"name": name, "desc": desc, "parameters": parameters_of(tool), "version": extra.get("version")}
         spec |= {field: tuple(extra[field]) for field in ("tags", "input_types", "output_types") if extra.get(field)}
         specs.append(spec)
         rows += [{"tool": name, **row} for row in extra.get("profile") or ()]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tomas_router.schema.findings import Finding, FindingLog
 from tomas_router.schema.json_text import read_json
 from tomas_router.schema.plan import ToolPlan
+from tomas_router.schema.plan_versions import PlanVersionError
 from tomas_router.schema.profiling import read_profiling
 from tomas_router.schema.registry import read_registry
 from tomas_router.schema.request import read_requests
@@ -56,4 +57,6 @@ def read_plan(path: str | Path) -> tuple[ToolPlan | None, list[Finding]]:
         return ToolPlan.model_validate_json(json.dumps(read[1]), strict=True), []
     except ValidationError as error:
         log.pydantic(error, None)
+    except PlanVersionError as error:
+        log.error(str(error))
     return None, log.findings
