@@ -23,12 +23,15 @@ from tomas_router.schema.manifest import (
     CurveScalerEntry,
     FileEntry,
     GraphEntry,
+    Layout,
     Manifest,
+    Precision,
     Quantisation,
     RowScalerEntry,
     Sizes,
     TensorEntry,
     TokenTableEntry,
+    Tolerance,
     file_sha256,
 )
 from tomas_router.training.checkpoint import Checkpoint
@@ -60,8 +63,13 @@ def write_manifest(
     training_fingerprint: str,
     quantisation: Quantisation,
     graphs: dict[str, GraphEntry],
-    token_table: TokenTableEntry,
+    token_table: TokenTableEntry | None,
     out: Path,
+    *,
+    tolerance: Tolerance | None = None,
+    layout: Layout = "embedded",
+    precision: Precision = "float32",
+    trained: bool = True,
 ) -> None:
     """Describes the files that lie in ``out``."""
     files = {
@@ -82,7 +90,10 @@ def write_manifest(
         tokenizer=TOKENIZER,
         token_table=token_table,
         graphs=graphs,
-        tolerance=TOLERANCES[quantisation],
+        layout=layout,
+        precision=precision,
+        trained=trained,
+        tolerance=tolerance or TOLERANCES[quantisation],
         files=files,
         versions={
             "tomas-router": tomas_router.__version__,

@@ -21,18 +21,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from export.graphs import BackboneParts, graph_specs, max_positions
-from export.manifest import SMALL_TENSORS, TOKENIZER, graph_entry, write_manifest
+from export.manifest import TOKENIZER, graph_entry, write_manifest
 from export.origins import WeightOrigins
 from export.parity import ParityError, ParityReport, check_parity
 from export.quantize import quantise
 from export.qwen_layers import Qwen2Layers
 from export.sample_inputs import run_calibration
 from export.shared_weights import WEIGHTS, SharedWeights
+from export.small_tensors import write_small_tensors
 from export.smoothing import recorded_peaks, smoothed
 from export.token_rows import FloatRows, PackedRows
 from export.trace import trace
 from tomas_router.engines.onnx_engine import OnnxEngine
-from tomas_router.engines.torch_engine import TorchEngine, small_tensors
+from tomas_router.engines.torch_engine import TorchEngine
 from tomas_router.errors import TomasRouterError
 from tomas_router.schema.manifest import ArrayEntry, GraphEntry, Quantisation, TokenTableEntry
 from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
@@ -93,7 +94,7 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
             progress.advance(bar)
     for entry in graphs.values():
         onnx.checker.check_model(str(out / entry.file))
-    _write_small_tensors(checkpoint, out)
+    write_small_tensors(checkpoint.model, out)
     origins.write(out)
     shutil.copyfile(checkpoint.tokenizer_path, out / TOKENIZER)
     write_manifest(checkpoint, reference.fingerprint, quantisation, graphs, table, out)
@@ -123,21 +124,6 @@ def _write_token_table(tokens: PackedRows | FloatRows, shared: SharedWeights) ->
 
     values, scales = tokens.arrays()
     return TokenTableEntry(width=tokens.width, values=entry(values), scales=None if scales is None else entry(scales))
-
-
-def _write_small_tensors(checkpoint: Checkpoint, out: Path) -> None:
-    small = small_tensors(checkpoint.model)
-    np.savez(
-        out / SMALL_TENSORS,
-        special=small.special_4D,
-        links=small.links_2D,
-        tool_token_gain=small.tool_token_gain_D,
-        prior_weight=np.float32(small.prior_weight),
-        repeat_bias=np.float32(small.repeat_bias),
-        retrieval_weight=small.retrieval_weight_W,
-        retrieval_projection=small.retrieval_projection_ED,
-        retrieval_states=small.retrieval_states_EX,
-    )
 
 
 def _progress() -> Progress:

@@ -38,21 +38,22 @@ class OnnxEngine(EngineCore):
     """One session a graph. Safe to share between threads."""
 
     def __init__(self, directory: Path, manifest: Manifest, provider: Provider, intra_op_num_threads: int) -> None:
-        self._runtime = _onnxruntime(provider)
+        self._runtime = import_onnxruntime(provider)
         self._directory, self.manifest, self._provider = directory, manifest, provider
         self._threads = intra_op_num_threads
         self._sessions: dict[str, Any] = {}
         self._lock = Lock()
         super().__init__(
-            _preparation(directory, manifest),
-            _small_tensors(directory / SMALL_TENSORS),
-            _calibration(directory, manifest),
+            preparation_of(directory, manifest),
+            small_tensors_of(directory / SMALL_TENSORS),
+            calibration_of(directory, manifest),
             manifest.sizes.max_prefix_tools,
             manifest.sizes.virtual_tokens,
         )
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
         self.trained_on = manifest.trained_on
+        assert manifest.token_table is not None  # ``load`` saw to it
         self._tokens = TokenTable(directory, manifest.token_table)
         for graph in LOADED_AT_START:
             if graph in manifest.graphs:
@@ -85,7 +86,12 @@ class OnnxEngine(EngineCore):
             raise ValueError(f"provider must be 'cpu' or 'cuda', got {provider!r}")
         if intra_op_num_threads < 0:
             raise ValueError(f"intra_op_num_threads must be >= 0 (0 = all cores), got {intra_op_num_threads}")
-        return cls(Path(directory), read_manifest(directory, verify), provider, intra_op_num_threads)
+        manifest = read_manifest(directory, verify)
+        if manifest.layout != "embedded" or manifest.token_table is None:
+            raise ModelArtifactError(
+                f"{Path(directory) / MANIFEST} has layout {manifest.layout!r}: OptimumEngine runs it, not OnnxEngine"
+            )
+        return cls(Path(directory), manifest, provider, intra_op_num_threads)
 
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
         """See ``RoutingEngine``."""
@@ -187,7 +193,12 @@ class OnnxEngine(EngineCore):
             raise ModelArtifactError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
 
 
-def _onnxruntime(provider: Provider) -> ModuleType:
+def import_onnxruntime(provider: Provider) -> ModuleType:
+    """ONNX Runtime, if it is there and can run on ``provider``.
+
+    Raises:
+        MissingExtraError: It is missing, or is the other of the two packages; says what to install.
+    """
     try:
         onnxruntime: ModuleType = import_module("onnxruntime")
     except ImportError as error:
@@ -209,7 +220,8 @@ def _seen(tensor: Any) -> TensorEntry:
     return TensorEntry(name=tensor.name, dtype=ONNX_DTYPES.get(dtype, dtype), shape=tuple(tensor.shape))
 
 
-def _small_tensors(path: Path) -> SmallTensors:
+def small_tensors_of(path: Path) -> SmallTensors:
+    """The parameters that engines read without a graph."""
     with np.load(path, allow_pickle=False) as arrays:
         return SmallTensors(
             arrays["special"],
@@ -223,14 +235,20 @@ def _small_tensors(path: Path) -> SmallTensors:
         )
 
 
-def _calibration(directory: Path, manifest: Manifest) -> Calibration:
+def calibration_of(directory: Path, manifest: Manifest) -> Calibration:
+    """The manifest's fitted numbers.
+
+    Raises:
+        ModelArtifactError: They are those of another version.
+    """
     try:
         return Calibration(**manifest.calibration)
     except TypeError as error:
         raise ModelArtifactError(f"{directory / MANIFEST} is for another version: calibration: {error}") from error
 
 
-def _preparation(directory: Path, manifest: Manifest) -> Preparation:
+def preparation_of(directory: Path, manifest: Manifest) -> Preparation:
+    """Tokenizer, scalers and limits of exported artifacts."""
     rows, curves, sizes = manifest.row_scaler, manifest.curve_scaler, manifest.sizes
     return Preparation(
         TextTokenizer.load(directory / manifest.tokenizer),

@@ -13,6 +13,9 @@ from tomas_router.errors import ModelArtifactError, UntrainedModelError
 
 MANIFEST = "manifest.json"
 Quantisation = Literal["none", "int8", "int4"]
+Layout = Literal["embedded", "optimum"]
+"""Which engine the graphs are made for: ``OnnxEngine``, or ``OptimumEngine`` and a GPU."""
+Precision = Literal["float32", "float16", "bfloat16"]
 Verification = Literal["quick", "full"]
 
 HASHED_AT_START_BYTES = 8 << 20
@@ -119,6 +122,11 @@ class Manifest(_Contract):
     """Changes with any file; part of every cache key."""
     training_fingerprint: str
     """Hash of the checkpoint's weights."""
+    layout: Layout = "embedded"
+    precision: Precision = "float32"
+    """Of the backbone's weights and cache; heads are float32."""
+    trained: bool = True
+    """False for artifacts with random weights, which are for timing: no planner accepts them."""
     quantisation: Quantisation
     opset: int
     sizes: Sizes
@@ -126,7 +134,8 @@ class Manifest(_Contract):
     curve_scaler: CurveScalerEntry
     calibration: dict[str, float]
     tokenizer: str
-    token_table: TokenTableEntry
+    token_table: TokenTableEntry | None = None
+    """None in layout ``optimum``, where the token table is a graph."""
     graphs: dict[str, GraphEntry]
     tolerance: Tolerance
     files: dict[str, FileEntry]
