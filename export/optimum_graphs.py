@@ -227,7 +227,7 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
 
 
 def _alike(axes: dict[int, str], *names: str) -> Axes:
-    return {name: axes for name in names}
+    return dict.fromkeys(names, axes)
 
 
 def embedding_graph(vocab: int, d_model: int, precision: Precision) -> ModelProto:
