@@ -29,12 +29,16 @@ TOLERANCES: dict[Quantisation, Tolerance] = {
         relative_error=0.2,
         reason="weights rounded to 7 bits a channel, activations to 8 bits a row; the error adds up over the layers",
     ),
+    "packed": Tolerance(
+        relative_error=0.6,
+        reason="layers rounded to 4 bits a block, activations to 8 bits a row; the error adds up over the layers",
+    ),
     "int4": Tolerance(
         relative_error=0.6,
         reason="weights rounded to 4 bits in blocks of 32, activations to 8; the error adds up over the layers",
     ),
 }
-TIE: dict[Quantisation, float] = {"none": 0.01, "int8": 0.3, "int4": 1.5}
+TIE: dict[Quantisation, float] = {"none": 0.01, "int8": 0.3, "packed": 1.5, "int4": 1.5}
 """A choice is near a tie when the runner-up is within this many standard deviations of the logits; near ties may flip.
 Several times the error that the tolerance allows for one logit."""
 

@@ -41,7 +41,8 @@ class SharedWeights:
     def absorb(self, model: ModelProto) -> None:
         """Moves every large initialiser of a graph to the shared file."""
         for tensor in model.graph.initializer:
-            data = numpy_helper.to_array(tensor).tobytes()
+            packed = tensor.data_type == TensorProto.INT4  # two numbers a byte, which numpy would take apart
+            data = tensor.raw_data if packed else numpy_helper.to_array(tensor).tobytes()
             if len(data) >= MIN_BYTES:
                 _point(tensor, *self.add(data))
 

@@ -36,6 +36,12 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle):
         return SimpleNamespace(used=self.used[handle], free=80 * GIB - self.used[handle])
 
+    def nvmlDeviceGetNumGpuCores(self, handle):
+        return 16896 if handle == 0 else 1000
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle):
+        return (9, 0) if handle == 0 else (99, 0)
+
     def nvmlDeviceGetUtilizationRates(self, handle):
         return SimpleNamespace(gpu=30 if handle == 0 else 0)
 

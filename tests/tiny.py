@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from tomas_router.config import BackboneConfig, ModelConfig, RunConfig, ToolConf
 from tomas_router.shipped import model_dir
 
 if TYPE_CHECKING:
-    from tomas_router.training.checkpoint import Checkpoint
+    from tomas_router.training.checkpoint import Checkpoint, Statistics
 
 SIZES = {
     "vocab_size": 49152,
@@ -35,14 +36,21 @@ def run_config(**train: object) -> RunConfig:
     return RunConfig(model=model_config(), train=TrainConfig.model_validate(settings))
 
 
+@cache
+def statistics() -> Statistics:
+    """Scalers of the shipped data, fitted once for all tests of a process."""
+    from tomas_router.training.loop import fit_statistics
+
+    return fit_statistics(run_config())
+
+
 def save_tiny_checkpoint(directory: Path, backbone: BackboneConfig = BACKBONE) -> Checkpoint:
     import torch
 
     from tomas_router.model.tomas_model import TOMASLLMModel
     from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint
-    from tomas_router.training.loop import fit_statistics
 
     torch.manual_seed(0)
     model = TOMASLLMModel.from_config(model_config(backbone))
-    save_checkpoint(directory, model, fit_statistics(run_config()), TOKENIZER, [])
+    save_checkpoint(directory, model, statistics(), TOKENIZER, [])
     return load_checkpoint(directory)

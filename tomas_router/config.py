@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Frozen(BaseModel):
@@ -102,8 +102,12 @@ class ModelConfig(_Frozen):
 class TrainConfig(_Frozen):
     """One training run."""
 
-    mode: Literal["heads", "upper", "full"] = "full"
-    """What of the backbone trains: nothing, the layers above ``text_layers``, or all of it."""
+    mode: Literal["heads", "upper", "lora", "full"] = "full"
+    """What of the backbone trains: nothing, the layers above ``text_layers``, low-rank matrices beside all layers, or
+    all layers."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """The low-rank product counts ``lora_alpha / lora_rank`` times."""
     seed: int = 7
     steps: int = 600
     batch_size: int = 64
@@ -113,6 +117,13 @@ class TrainConfig(_Frozen):
     """Candidate tools that share a batch."""
     workers: int = 0
     """Processes that prepare batches; 0 prepares them between steps."""
+    precision: Literal["fp32", "tf32", "bf16"] = "tf32"
+    """What the backbone's layers compute in. Trained weights, their optimizer, heads, losses and similarities are kept
+    in float32 in any case; ``tf32`` rounds the factors of products on GPUs that can."""
+    gradient_accumulation: int = Field(default=1, ge=1)
+    """Batches a step, one after the other; the step takes the mean of their gradients."""
+    gradient_checkpointing: bool = False
+    """The backbone's layers forget their activations and compute them again: less memory, a third more time."""
     learning_rate: float = 3e-4
     text_learning_rate: float | None = None
     """Of the layers that read text alone; where left out, that of the others. A gentle one keeps more of what they
@@ -122,9 +133,12 @@ class TrainConfig(_Frozen):
     warmup_steps: int = 40
     max_grad_norm: float = 1.0
     dropout: float = 0.0
-    """Share of what attention and feed-forward blocks of training layers add that is dropped."""
+    """Share of what attention and feed-forward blocks of training layers add that is dropped; in mode ``lora`` of what
+    the low-rank matrices read."""
     average_decay: float = 0.98
     """Of the weights' running average, which is what is kept."""
+    round_from: int | None = None
+    """Step from which layers compute as ``export --quantize packed`` rounds them; where left out, never."""
     max_train_tool_tokens: int = 40
     max_train_task_tokens: int = 96
     mixture: dict[str, float]
@@ -132,6 +146,8 @@ class TrainConfig(_Frozen):
     data_dirs: tuple[str, ...] = ()
     generated_rows: int = 0
     """Requests composed for this run from the training phrasings, beside the shipped rows of ``own``."""
+    generated_world_rows: int = 36_000
+    """English requests composed for this run over the worlds; those in other languages follow in proportion."""
     explanation_every: int = 8
     """Every n-th batch also trains the language-model head."""
     checkpoint_every: int = 100
@@ -146,6 +162,17 @@ class RunConfig(_Frozen):
 
     model: ModelConfig
     train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _trained_weights_have_a_type_to_compute_in(self) -> RunConfig:
+        if self.train is None or self.train.precision == "bf16" or self.train.mode not in ("upper", "full"):
+            return self
+        if self.model.backbone.dtype != "float32":
+            raise ValueError(
+                f"train.precision must be 'bf16' where train.mode {self.train.mode!r} trains layers of backbone.dtype "
+                f"{self.model.backbone.dtype!r} (they are kept in float32), got {self.train.precision!r}"
+            )
+        return self
 
 
 def load_config(path: str | Path) -> RunConfig:

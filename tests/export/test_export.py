@@ -54,7 +54,7 @@ def test_export_when_float_agrees_closely_with_torch_at_untraced_sizes(exported:
     assert "| backbone.last_hidden_state |" in (exported / "parity.md").read_text()
 
 
-@pytest.mark.parametrize("level", ["int8", "int4"])
+@pytest.mark.parametrize("level", ["int8", "packed", "int4"])
 def test_export_when_quantised_still_passes_parity_and_is_smaller(
     level: str, checkpoint_dir: Path, exported: Path, tmp_path: Path
 ) -> None:
@@ -191,7 +191,7 @@ def test_tool_encoder_when_tools_are_batched_or_alone_gives_the_same_vectors(exp
     np.testing.assert_allclose(together.take(np.array([0])).key_ND, alone.key_ND, atol=1e-4)
 
 
-@pytest.mark.parametrize("level", ["none", "int8", "int4"])
+@pytest.mark.parametrize("level", ["none", "int8", "packed", "int4"])
 def test_load_artifacts_when_read_back_computes_what_the_artifacts_compute(level: Any, tmp_path: Path) -> None:
     import torch
 

@@ -47,7 +47,7 @@ def test_channels_when_rounded_never_saturate_pairs_of_products():
     assert scales.shape == (9,)
 
 
-@pytest.mark.parametrize("level", ["int8", "int4"])
+@pytest.mark.parametrize("level", ["int8", "packed", "int4"])
 def test_product_when_quantised_stays_close_at_any_number_of_rows(level):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(96, 40)).astype(np.float32)

@@ -16,8 +16,10 @@ from tests.planner.scripted_engine import END, Script, ScriptedEngine, Slot
 from tomas_router.errors import DataValidationError, UnknownToolError, UntrainedModelError
 from tomas_router.planner import Planner
 from tomas_router.planner.engine import Calibration
+from tomas_router.planner.margins import PredictionMargins
 from tomas_router.runtime.latency import LatencyPredictor
 from tomas_router.runtime.ledger import InMemoryLedger
+from tomas_router.runtime.online_profile import ObservedRun, OnlineProfile
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfilingTable
@@ -299,3 +301,26 @@ def test_plan_with_proposals_runs_the_network_once_and_says_what_plan_and_propos
     assert len(asked.engine.windows) == 1
     assert raw == asked.propose("do it", REGISTRY, PROFILING, curve(*IDLE))
     assert plan.steps == asked.plan("do it", REGISTRY, PROFILING, curve(*IDLE)).steps
+
+
+def test_tool_without_profile_when_margins_are_given_gets_room_above_the_prediction() -> None:
+    plain = planner().plan("do it", REGISTRY, None, curve(*IDLE))
+    roomy = planner(margins=PredictionMargins(cpu_mem_gb=2, latency_ms=3)).plan("do it", REGISTRY, None, curve(*IDLE))
+    for before, after in zip(plain.steps, roomy.steps, strict=True):
+        assert before.resource_config is not None
+        assert after.resource_config is not None
+        assert after.resource_config.cpu_core == before.resource_config.cpu_core
+        assert after.resource_config.cpu_mem_gb >= 2 * before.resource_config.cpu_mem_gb - 0.25
+        assert (after.expected_latency_ms or 0) > 2 * (before.expected_latency_ms or 0)
+
+
+def test_tool_without_profile_when_it_has_run_is_planned_with_what_it_took() -> None:
+    online = OnlineProfile()
+    first = planner().plan("do it", REGISTRY, online, curve(*IDLE))
+    assert {step.source for step in first.steps} == {"predicted"}
+    for step in first.steps:
+        online.observe(ObservedRun.of(step, 300, cpu_mem_gb=0.5, gpu_mem_gb=0.0))
+    second = planner().plan("do it", REGISTRY, online, curve(*IDLE))
+    assert {step.source for step in second.steps} == {"profiled"}
+    assert [step.expected_latency_ms for step in second.steps] == [330.0] * 3
+    assert all(step.resource_config and step.resource_config.cpu_mem_gb == 0.55 for step in second.steps)

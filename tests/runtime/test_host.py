@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.fake_nvml import GIB, FakeNvml
-from tomas_router.runtime import cgroup, host
+from tomas_router.runtime import cgroup, gpus, host
 from tomas_router.runtime.cgroup import CpuLevel, MemoryLevel
 from tomas_router.runtime.host import Host
 
@@ -64,6 +64,12 @@ def test_quota_when_smaller_than_the_machine_bounds_the_cores(monkeypatch):
 def test_memory_limit_when_smaller_than_what_is_free_bounds_it(monkeypatch):
     monkeypatch.setattr(cgroup, "memory_levels", lambda: (MemoryLevel(2 * GIB, GIB // 2), MemoryLevel(10 * GIB, 0)))
     assert Host().read().cpu_mem_gib == 1.5
+
+
+def test_sm_counts_when_the_architecture_is_known_are_told_and_else_0(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    assert gpus.sm_counts() == (132, 0)
 
 
 def test_gpus_when_several_are_read_each_and_booked_memory_is_given_back(monkeypatch):

@@ -16,7 +16,16 @@ from tomas_router.datasets.nearest_copy import copied_plan_share
 from tomas_router.datasets.phrasings import load_bank
 from tomas_router.datasets.profile_generator import generate as generate_profiles
 from tomas_router.datasets.rows import Row, to_json
-from tomas_router.datasets.worlds import ROWS, load_worlds, world_registry, world_rows
+from tomas_router.datasets.worlds import (
+    ROWS,
+    TONGUE_ROWS,
+    World,
+    load_tongues,
+    load_worlds,
+    tongue_rows,
+    world_registry,
+    world_rows,
+)
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 
 
@@ -34,15 +43,22 @@ def build_instructions(folder: Path, registry: ToolRegistry, seed: int) -> dict[
 def build_worlds(folder: Path) -> None:
     """Writes requests over the held-out worlds, ``worlds_SPLIT.jsonl`` with their tools in ``worlds_SPLIT.tools.json``.
 
+    ``worlds_tongues_test`` asks for the tools of all of them in other languages than English.
     Requests over the other worlds are made when training needs them (``worlds.world_rows``).
     """
-    for split in ("val", "test"):
-        worlds = load_worlds(split)
-        rows = world_rows(worlds, ROWS[split], split)
-        tools = [{"name": tool.name, "desc": tool.desc} for tool in world_registry(worlds)]
-        (folder / f"worlds_{split}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
-        lines = ",\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-        (folder / f"worlds_{split}.tools.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    held_out = {split: load_worlds(split) for split in ("val", "test")}
+    for split, worlds in held_out.items():
+        _write_worlds(folder, f"worlds_{split}", world_rows(worlds, ROWS[split], split), worlds)
+    worlds = [*held_out["val"], *held_out["test"]]
+    rows = tongue_rows(load_tongues(worlds), TONGUE_ROWS["test"], "test")
+    _write_worlds(folder, "worlds_tongues_test", rows, worlds)
+
+
+def _write_worlds(folder: Path, name: str, rows: list[Row], worlds: list[World]) -> None:
+    tools = [{"name": tool.name, "desc": tool.desc} for tool in world_registry(worlds)]
+    (folder / f"{name}.jsonl").write_text("".join(to_json(row) + "\n" for row in rows), encoding="utf-8")
+    lines = ",\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    (folder / f"{name}.tools.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def describe(splits: dict[str, list[Row]], seed: int) -> dict[str, object]:

@@ -31,6 +31,10 @@ class Teller:
     def __init__(self, rng: np.random.Generator, held: Callable[[], bool]) -> None:
         self.rng, self._held = rng, held
 
+    def sentence(self, text: str) -> str:
+        """Begins with a capital and ends with punctuation."""
+        return sentence(text)
+
     def chain(self, asked: Asked, clauses: Sequence[str]) -> str:
         """A request and clauses that each work on what came before."""
         style = self.rng.random()

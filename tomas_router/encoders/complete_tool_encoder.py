@@ -26,6 +26,11 @@ class CompleteToolEncoder(nn.Module):
         v_toolaware_ND: Tensor = self.aware(self.text(hidden_NLD, mask_NL), self.resource(rows_NR6, row_mask_NR))
         return v_toolaware_ND
 
+    def encode_pooled(self, pooled_NX: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
+        """As ``encode``, from tool texts that are pooled already (N, 2 D)."""
+        v_toolaware_ND: Tensor = self.aware(self.text.project(pooled_NX), self.resource(rows_NR6, row_mask_NR))
+        return v_toolaware_ND
+
     def forward(self, v_toolaware_BND: Tensor, mask_BN: Tensor) -> Tensor:
         """Candidates (B, N, D) to h_toolset (B, N, D)."""
         h_toolset_BND: Tensor = self.tool_set(v_toolaware_BND, mask_BN)

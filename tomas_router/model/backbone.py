@@ -6,6 +6,7 @@ B requests, S tokens, P prefix tokens, N tools, D model width, H key/value heads
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from transformers import (
 )
 
 from tomas_router.config import BackboneConfig
+from tomas_router.model.recomputation import recompute_layers
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class QwenBackbone(nn.Module):
 
     ``text_states`` runs the lower part (none of it with ``text_layers`` 0, where a text's states are its token
     embeddings); ``forward`` runs the upper part. The LM head runs only when text is wanted.
+
+    States enter and leave in float32, whatever type the layers have or compute in.
     """
 
     def __init__(self, model: Qwen2ForCausalLM, text_layers: int = 0) -> None:
         super().__init__()
         self.text = _split_off(model, text_layers)
         self.lm = model
+        self.autocast_dtype: torch.dtype | None = None
+        """What the layers' products are computed in; None: in the type of their weights."""
 
     @classmethod
     def from_config(cls, config: BackboneConfig) -> QwenBackbone:
@@ -88,6 +94,11 @@ class QwenBackbone(nn.Module):
         return config
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """All layers from the lowest, text layers first."""
+        return [*(self.text.layers if self.text is not None else ()), *self.lm.model.layers]
+
+    @property
     def embedding_table(self) -> nn.Embedding:
         """The token embedding, (vocabulary, D)."""
         table: nn.Embedding = self.lm.model.embed_tokens
@@ -97,6 +108,12 @@ class QwenBackbone(nn.Module):
         """(..., S) ids to (..., S, D)."""
         embedded: Tensor = self.embedding_table(token_ids)
         return embedded
+
+    def recompute(self) -> None:
+        """Layers forget their activations in training passes and compute them again for the gradient."""
+        for part in (self.text, self.lm.model):
+            if part is not None:
+                recompute_layers(part.layers)
 
     def forward(
         self,
@@ -118,7 +135,8 @@ class QwenBackbone(nn.Module):
         Returns:
             Hidden states (B, S, D) after the final norm, and the cache when wanted.
         """
-        return _run(self.lm.model, embeds_BSD, mask_BT, position_ids_BS, prefix, want_cache)
+        with self._autocast(embeds_BSD):
+            return _run(self.lm.model, embeds_BSD, mask_BT, position_ids_BS, prefix, want_cache)
 
     def run_text(
         self,
@@ -131,7 +149,8 @@ class QwenBackbone(nn.Module):
         """Runs the text layers; as ``forward``, without final norm. No layers: the embeddings as they are."""
         if self.text is None:
             return embeds_BSD, past
-        return _run(self.text, embeds_BSD, mask_BT, position_ids_BS, past, want_cache)
+        with self._autocast(embeds_BSD):
+            return _run(self.text, embeds_BSD, mask_BT, position_ids_BS, past, want_cache)
 
     def text_states(self, token_ids_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """States (N, L, D) of texts below the point where tools, curve and plan enter; positions from 0."""
@@ -164,8 +183,14 @@ class QwenBackbone(nn.Module):
 
     def lm_logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to vocabulary logits (..., W)."""
-        logits: Tensor = self.lm.lm_head(hidden)
-        return logits
+        with self._autocast(hidden):
+            logits: Tensor = self.lm.lm_head(hidden.to(self.lm.lm_head.weight.dtype))
+        return logits.float()
+
+    def _autocast(self, states: Tensor) -> AbstractContextManager[object]:
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(states.device.type, self.autocast_dtype)
 
     @torch.no_grad()
     def generate(
@@ -301,13 +326,13 @@ def _run(
 ) -> tuple[Tensor, PrefixCache | None]:
     cache = _as_dynamic(past) if (past is not None or want_cache) else None
     output = model(
-        inputs_embeds=embeds_BSD,
+        inputs_embeds=embeds_BSD.to(model.layers[0].input_layernorm.weight.dtype),
         attention_mask=mask_BT,
         position_ids=positions_BS,
         past_key_values=cache,
         use_cache=cache is not None,
     )
-    return output.last_hidden_state, _to_prefix(cache) if want_cache and cache is not None else None
+    return output.last_hidden_state.float(), _to_prefix(cache) if want_cache and cache is not None else None
 
 
 def _as_dynamic(prefix: PrefixCache | None) -> DynamicCache:

@@ -150,17 +150,23 @@ class TOMASLLMModel(nn.Module):
         self, states_NLD: Tensor, mask_NL: Tensor, rows_NR6: Tensor, row_mask_NR: Tensor, chunk: int | None = None
     ) -> Tensor:
         """As ``tool_vectors``, with tools of like length together so that little padding is computed."""
-        chunk = chunk or (24 if states_NLD.device.type == "cpu" else 512)  # a GPU minds launches, not padding
-        order_N = mask_NL.sum(1).argsort()
-        parts = []
-        for part in order_N.split(chunk):
-            longest = int(mask_NL[part].sum(1).max())
-            parts.append(
-                self.tool_vectors(
-                    states_NLD[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part]
-                )
-            )
-        return torch.cat(parts)[order_N.argsort()]
+        order_N, parts = _by_length(mask_NL, chunk)
+        vectors = [
+            self.tool_vectors(states_NLD[part, :longest], mask_NL[part, :longest], rows_NR6[part], row_mask_NR[part])
+            for part, longest in parts
+        ]
+        return torch.cat(vectors)[order_N.argsort()]
+
+    def pooled_tool_texts(self, ids_NL: Tensor, mask_NL: Tensor, states_NLD: Tensor | None = None) -> Tensor:
+        """(N, 2 D): what of tool texts does not depend on anything outside the backbone."""
+        if states_NLD is None:
+            states_NLD = self.backbone.text_states(ids_NL, mask_NL)
+        order_N, parts = _by_length(mask_NL)
+        pooled = []
+        for part, longest in parts:
+            mask = mask_NL[part, :longest]
+            pooled.append(self.tools.text.pool(self.tool_text_hidden(states_NLD[part, :longest], mask), mask))
+        return torch.cat(pooled)[order_N.argsort()]
 
     def named_tool_vectors(self, names: Sequence[str], rows_NR6: Tensor, row_mask_NR: Tensor) -> Tensor:
         """As ``tool_vectors``, with v_tool from the name table (``tool.encoder: name``)."""
@@ -177,11 +183,18 @@ class TOMASLLMModel(nn.Module):
         rows_NR6: Tensor,
         row_mask_NR: Tensor,
         states_NLD: Tensor | None = None,
+        pooled_NX: Tensor | None = None,
     ) -> EncodedTools:
-        """Everything the request path needs of the tools; ``states_NLD`` spares the text layers when known."""
+        """Everything the request path needs of the tools.
+
+        ``states_NLD`` spares the text layers and ``pooled_NX`` (see ``pooled_tool_texts``) all layers, when known.
+        """
         if states_NLD is None:
             states_NLD = self.backbone.text_states(ids_NL, mask_NL)
-        v_toolaware_ND = self.tool_vectors_in_chunks(states_NLD, mask_NL, rows_NR6, row_mask_NR)
+        if pooled_NX is None:
+            v_toolaware_ND = self.tool_vectors_in_chunks(states_NLD, mask_NL, rows_NR6, row_mask_NR)
+        else:
+            v_toolaware_ND = self.tools.encode_pooled(pooled_NX, rows_NR6, row_mask_NR)
         retrieval_NE = self.retrieval(self.backbone.embed(ids_NL), states_NLD, ids_NL, mask_NL)
         return self.finish_tools(v_toolaware_ND, retrieval_NE)
 
@@ -323,6 +336,13 @@ class TOMASLLMModel(nn.Module):
         mask = torch.cat([prefix_mask_BN, mask_BT], dim=1)
         hidden_BTD, _ = self.backbone(embeds_BTD, mask, positions, PrefixCache(keys, values).expand(batch))
         return hidden_BTD
+
+
+def _by_length(mask_NL: Tensor, chunk: int | None = None) -> tuple[Tensor, list[tuple[Tensor, int]]]:
+    """Texts by length, in chunks that are computed together, each with its longest length."""
+    chunk = chunk or (24 if mask_NL.device.type == "cpu" else 512)  # a GPU minds launches, not padding
+    order_N = mask_NL.sum(1).argsort()
+    return order_N, [(part, int(mask_NL[part].sum(1).max())) for part in order_N.split(chunk)]
 
 
 def used_tools(plan_tools_BK: Tensor, num_tools: int) -> Tensor:

@@ -22,6 +22,7 @@ from tomas_router.planner.cache import EncodingCache
 from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, decode
 from tomas_router.planner.engine import CurveWindow, RoutingEngine, ToolEncodings
 from tomas_router.planner.input_size import input_size
+from tomas_router.planner.margins import NO_MARGINS, PredictionMargins
 from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.planner.plan_writer import PlanWriter, step_id
 from tomas_router.planner.retrieval import shortlist
@@ -29,6 +30,7 @@ from tomas_router.planner.smaller_sizes import advise_smaller_sizes
 from tomas_router.planner.step_options import ToolOption, step_options
 from tomas_router.runtime.latency import LatencyPredictor
 from tomas_router.runtime.ledger import NO_TERMS, BookingTerms, Ledger
+from tomas_router.runtime.online_profile import OnlineProfile
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.runtime.timeline import SystemTimeline, Tail
 from tomas_router.schema.plan import ToolPlan
@@ -39,6 +41,7 @@ from tomas_router.schema.request import PlanRequest, parse_request
 EXPLANATION_TOKENS = 64
 
 AnyRequest = str | Mapping[str, Any] | PlanRequest
+AnyProfile = ProfilingTable | OnlineProfile | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Planner:
         max_steps: int = MAX_STEPS,
         beam_width: int = 1,
         cache_dir: str | Path | None = None,
+        margins: PredictionMargins = NO_MARGINS,
     ) -> None:
         """Wraps an engine.
 
@@ -79,6 +83,7 @@ class Planner:
             max_steps: longest plan; a request's ``num_steps`` may go beyond.
             beam_width: plans followed at once while decoding.
             cache_dir: keeps encoded tools on disk, for a quick start of the next process.
+            margins: room above the demand that is predicted for tools without profile rows.
 
         Raises:
             UntrainedModelError: the engine says that its heads are not trained.
@@ -92,6 +97,7 @@ class Planner:
         self.limits = limits
         self.max_steps = max_steps
         self.beam_width = beam_width
+        self.margins = margins
         self._encodings = EncodingCache(engine, cache_dir)
 
     @classmethod
@@ -118,7 +124,7 @@ class Planner:
         self,
         request: AnyRequest,
         registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        profiling: AnyProfile = None,
         timeline: SystemTimeline | None = None,
         *,
         tail: Tail | None = None,
@@ -133,7 +139,8 @@ class Planner:
         Args:
             request: an instruction, or a request with its options.
             registry: the tools; by default the shipped ones with the shipped profile.
-            profiling: measured profiles; None with a registry of your own means predicted demand, marked so.
+            profiling: measured profiles, or a profile that learns from runs; None with a registry of your own means
+                predicted demand, marked so.
             timeline: remaining resources; by default ``SystemTimeline.default()``, an idle machine.
             tail: replaces the timeline's tail policy.
             horizon_ms: replaces the timeline's horizon.
@@ -155,7 +162,7 @@ class Planner:
         self,
         request: AnyRequest,
         registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        profiling: AnyProfile = None,
         timeline: SystemTimeline | None = None,
     ) -> tuple[ToolPlan, RawPlan]:
         """``plan`` and ``propose`` at the price of one; for those who look at both."""
@@ -185,7 +192,7 @@ class Planner:
         self,
         requests: Iterable[AnyRequest],
         registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        profiling: AnyProfile = None,
         timeline: SystemTimeline | None = None,
         **options: Any,
     ) -> Iterator[ToolPlan]:
@@ -200,7 +207,7 @@ class Planner:
         self,
         request: AnyRequest,
         registry: ToolRegistry | None = None,
-        profiling: ProfilingTable | None = None,
+        profiling: AnyProfile = None,
         timeline: SystemTimeline | None = None,
         *,
         tail: Tail | None = None,
@@ -210,7 +217,7 @@ class Planner:
         """What the network says before anything is allocated; arguments as for ``plan``."""
         return self._decode(self._situation(request, registry, profiling, timeline, tail, horizon_ms, release_ms))
 
-    def encode(self, registry: ToolRegistry | None = None, profiling: ProfilingTable | None = None) -> ToolEncodings:
+    def encode(self, registry: ToolRegistry | None = None, profiling: AnyProfile = None) -> ToolEncodings:
         """Encodes the tools ahead of the first request."""
         return self._encodings.encodings(*self._tools(registry, profiling))
 
@@ -218,7 +225,7 @@ class Planner:
         self,
         request: AnyRequest,
         registry: ToolRegistry | None,
-        profiling: ProfilingTable | None,
+        profiling: AnyProfile,
         timeline: SystemTimeline | None,
         tail: Tail | None,
         horizon_ms: int | None,
@@ -241,9 +248,11 @@ class Planner:
         )
 
     def _tools(
-        self, registry: ToolRegistry | None, profiling: ProfilingTable | None
+        self, registry: ToolRegistry | None, profiling: AnyProfile
     ) -> tuple[ToolRegistry, ProfilingTable | None]:
         """The shipped profile belongs to the shipped tools and to no others."""
+        if isinstance(profiling, OnlineProfile):
+            profiling = profiling.table()
         if registry is not None:
             return registry, profiling
         return self._shipped_registry, profiling or self._shipped_profiling
@@ -306,7 +315,7 @@ class Planner:
     def _offered(self, situation: _Situation, raw: RawPlan, sizes: Sequence[InputSize]) -> list[tuple[ToolOption, ...]]:
         margin = self.engine.calibration.twin_margin
         return [
-            step_options(proposal, size, situation.registry, situation.profiling, margin)
+            step_options(proposal, size, situation.registry, situation.profiling, margin, self.margins)
             for proposal, size in zip(raw.steps, sizes, strict=True)
         ]
 

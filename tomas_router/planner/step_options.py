@@ -4,7 +4,8 @@ Rules, in this order:
 
 * A tool with profile rows for the step's size offers exactly these rows.
 * A tool profiled only at other sizes offers the rows of the next larger profiled size, which cannot be too small.
-* A tool profiled only at smaller sizes, or not at all, offers one option predicted by the network, rounded up.
+* A tool profiled only at smaller sizes, or not at all, offers one option predicted by the network, with the margins of
+  ``margins`` on top, rounded up.
 * Twins: tools that the network finds nearly as good (within the calibrated margin) and that do the same job offer their
   profile rows beside those of the best tool, so that the curve decides which of them runs. Same job means the same
   ``group:`` tag; for tools without such a tag the same declared output types and a quarter of the margin.
@@ -19,6 +20,7 @@ from typing import Literal
 
 from tomas_router.planner.decoding import StepProposal, ToolChoice
 from tomas_router.planner.demand import Option, ResourceOption
+from tomas_router.planner.margins import NO_MARGINS, PredictionMargins
 from tomas_router.schema.profiling import SIZES, InputSize, ProfileRow, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry, ToolSpec
 
@@ -50,10 +52,11 @@ def step_options(
     registry: ToolRegistry,
     profiling: ProfilingTable | None,
     twin_margin: float,
+    margins: PredictionMargins = NO_MARGINS,
 ) -> tuple[ToolOption, ...]:
-    """All options of a step, those of the best tool first."""
+    """All options of a step, those of the best tool first; ``margins`` is the room above a predicted demand."""
     best, *others = proposal.choices
-    offered = _of_best(best, proposal, size, registry, profiling)
+    offered = _of_best(best, proposal, size, registry, profiling, margins)
     for other in others:
         if are_twins(registry.tools[best.tool], registry.tools[other.tool], other.margin, twin_margin):
             rows = profiled_rows(profiling, registry.names[other.tool], size)
@@ -99,11 +102,12 @@ def _of_best(
     size: InputSize,
     registry: ToolRegistry,
     profiling: ProfilingTable | None,
+    margins: PredictionMargins,
 ) -> list[ToolOption]:
     rows = profiled_rows(profiling, registry.names[best.tool], size)
     if rows:
         return [ToolOption(best, row, "profiled") for row in rows]
-    return [ToolOption(best, predicted_option(proposal.resources), "predicted")]
+    return [ToolOption(best, predicted_option(margins.over(proposal.resources)), "predicted")]
 
 
 def _up(value: float, step: float) -> float:

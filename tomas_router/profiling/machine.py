@@ -32,6 +32,9 @@ class Machine(BaseModel):
     usable_cores: int
     memory_gib: float
     gpus: tuple[str, ...]
+    gpu_sm_counts: tuple[int, ...] = Field(
+        default=(), description="streaming multiprocessors of each GPU, so that shares can be carried to another one"
+    )
 
 
 class Software(BaseModel):
@@ -53,6 +56,7 @@ def this_machine() -> Machine:
         usable_cores=usable_cores(),
         memory_gib=round(load_psutil("measuring tools").virtual_memory().total / GIB, 1),
         gpus=gpus.gpu_names(),
+        gpu_sm_counts=gpus.sm_counts(),
     )
 
 

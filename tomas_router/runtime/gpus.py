@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 GIB = 2**30
+CORES_PER_SM = {
+    (7, 0): 64, (7, 5): 64, (8, 0): 64, (8, 6): 128, (8, 7): 128, (8, 9): 128, (9, 0): 128,
+    (10, 0): 128, (10, 3): 128, (12, 0): 128,
+}  # fmt: skip
+"""FP32 cores of one SM by compute capability, from the CUDA programming guide; NVML tells cores, not SMs."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ def gpu_names() -> tuple[str, ...]:
     if nvml is None:
         return ()
     return tuple(_text(nvml.nvmlDeviceGetName(handle)) for handle in _handles(nvml))
+
+
+def sm_counts() -> tuple[int, ...]:
+    """Streaming multiprocessors of each GPU, by index; 0 where NVML or its architecture's figure does not say."""
+    nvml = _nvml()
+    return () if nvml is None else tuple(_sm_count(nvml, handle) for handle in _handles(nvml))
 
 
 def gpu_states() -> tuple[GpuState, ...]:
@@ -110,6 +121,15 @@ def _state(nvml: Any, handle: Any) -> GpuState:
     except nvml.NVMLError:  # MIG slices do not report it
         use = 0.0
     return GpuState(max(100.0 - use, 0.0), float(nvml.nvmlDeviceGetMemoryInfo(handle).free) / GIB)
+
+
+def _sm_count(nvml: Any, handle: Any) -> int:
+    try:
+        cores = int(nvml.nvmlDeviceGetNumGpuCores(handle))
+        capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    except nvml.NVMLError:
+        return 0
+    return cores // CORES_PER_SM[capability] if capability in CORES_PER_SM else 0
 
 
 def _text(name: str | bytes) -> str:

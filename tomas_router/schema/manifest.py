@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomas_router.errors import ModelArtifactError, UntrainedModelError
 
 MANIFEST = "manifest.json"
-Quantisation = Literal["none", "int8", "int4"]
+Quantisation = Literal["none", "int8", "packed", "int4"]
 Layout = Literal["embedded", "optimum"]
 """Which engine the graphs are made for: ``OnnxEngine``, or ``OptimumEngine`` and a GPU."""
 Precision = Literal["float32", "float16", "bfloat16"]

@@ -1,8 +1,13 @@
-"""Trains a router: ``tomas train`` and ``python -m tomas_router.training`` are the same command."""
+"""Trains a router: ``tomas train`` and ``python -m tomas_router.training`` are the same command.
+
+On several GPUs: ``accelerate launch -m tomas_router.training ...``, or ``torchrun --nproc-per-node N -m
+tomas_router.cli train ...``; every process then draws ``train.batch_size`` requests a step.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -16,6 +21,7 @@ from tomas_router.training.artifacts import load_start, trained_on_of
 from tomas_router.training.calibrate import calibrate
 from tomas_router.training.checkpoint import save_checkpoint, write_trained_on
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
+from tomas_router.training.processes import Processes
 from tomas_router.training.tokenizer_source import tokenizer_for
 
 
@@ -56,14 +62,18 @@ def configure(args: argparse.Namespace) -> RunConfig:
     return config.model_copy(update={"train": TrainConfig.model_validate(train)})
 
 
-def build_trainer(config: RunConfig, args: argparse.Namespace) -> Trainer:
+def build_trainer(config: RunConfig, args: argparse.Namespace, processes: Processes) -> Trainer:
     """A trainer at the start of the run, from a backbone or from ``--init``."""
+    device = processes.device
     if args.init:
-        start = load_start(args.init, args.device)
-        return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, args.device)
-    model = TOMASLLMModel.from_config(config.model).to(args.device)
+        start = load_start(args.init, device)
+        return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, device, processes)
+    model = TOMASLLMModel.from_config(config.model).to(device)
+    if processes.is_first:
+        tokenizer_for(config.model.backbone, args.out)  # writes a hub's tokenizer, which the others then read
+    processes.wait()
     tokenizer = tokenizer_for(config.model.backbone, args.out)
-    trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, args.device)
+    trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, device, processes)
     if not (args.out / "checkpoint").exists():
         trainer.warm_up_retrieval()
         trainer.initialise_heads()
@@ -88,23 +98,35 @@ def main(argv: list[str] | None = None) -> int:
     if args.my_tools or args.requests:
         if not (args.my_tools and args.requests):
             parsed.error("--my-tools and --requests belong together")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            parsed.error("--my-tools trains for minutes, in one process: start it without a launcher")
         return adapt_to(args)
     if not args.config:
         parsed.error("--config is needed, or --my-tools with --requests")
     config = configure(args)
     assert config.train is not None
+    processes = Processes.join(args.device)
     torch.manual_seed(config.train.seed)
-    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU; nothing changes on a CPU
-    trainer = build_trainer(config, args)
-    if trainer.resume():
+    # TF32 where there is a GPU; nothing changes on a CPU
+    torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
+    trainer = build_trainer(config, args, processes)
+    if trainer.resume() and processes.is_first:
         print(f"resumed {args.out} at step {trainer.step}")
     trainer.run()
+    if processes.is_first:
+        write_final(trainer, args)
+    processes.wait()
+    processes.leave()
+    return 0
+
+
+def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
+    """Calibrates the trained model and writes it to ``OUT/final``."""
     calibration = calibrate(trainer)
     statistics = with_calibration(trainer.statistics, calibration)
     save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
     write_trained_on(args.out / "final", trainer.sampler.names, trained_on_of(args.init) if args.init else ())
     print(f"wrote {args.out / 'final'}; calibration {calibration}")
-    return 0
 
 
 if __name__ == "__main__":

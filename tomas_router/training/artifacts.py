@@ -68,6 +68,9 @@ class StoredWeights:
         if source in self.arrays:
             return self.arrays[source].astype(np.float32)
         scale = self.arrays[f"{source}_scale"]
+        if f"{source}_packed" in self.arrays:
+            product = self.arrays[f"{source}_packed"].astype(np.float32) * self.arrays[f"{source}_steps"] * scale
+            return product.reshape(-1, product.shape[-1]).astype(np.float32)
         if f"{source}_int8" in self.arrays:
             return (self.arrays[f"{source}_int8"].astype(np.float32) * scale).astype(np.float32)
         return _from_blocks(self.arrays[f"{source}_blocks"], scale, **self.blocks[source])

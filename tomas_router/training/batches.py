@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tomas_router.datasets.oracle import label
 from tomas_router.datasets.rows import Row, Step
 from tomas_router.datasets.timeline_generator import draw_timeline
+from tomas_router.datasets.wordy import wordy
 from tomas_router.features.tool_rows import SIZE_INDEX
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.sources import GATE_ONLY, Source
@@ -22,12 +23,22 @@ JOINERS = (
     "{a} Also, {b}", "{a} {b}", "{a} And then: {b}", "First: {a} Second: {b}", "{a} Besides that, {b}",
     "{a} I also need this: {b}", "{a} One more thing. {b}", "Two things: {a} {b}", "{a} Meanwhile, {b}",
 )  # fmt: skip
+FUSED_JOINERS = (
+    "{a} and {b}", "{a} and also {b}", "{a}, and {b}", "{a}, and also {b}", "{a}, plus {b}", "{a} and then {b}",
+    "{a}; {b}", "{a}, {b}", "{a} and, while you are at it, {b}", "{a} and at the same time {b}",
+)  # fmt: skip
+"""Ways to make one sentence of two requests, whose place it takes is not marked by a capital or a full stop."""
+FUSED_SHARE = 0.5
+"""Of composed requests."""
+KEEP_CAPITAL = ("I ", "I'", "I’")
 T_INF_MS = 500
 CHARS_PER_TOKEN = 4.2
 MOST_WORLDS = 8
 """Worlds in one batch, at most."""
 BUCKET_BATCHES = 8
 """A batch's rows are alike in length among this many times as many random ones."""
+NARROWEST, WIDEST = 0.04, 0.8
+"""Share of the pool that a narrowed candidate list keeps; as often 5 of 10 tools as 50 of 100."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class Augmentation:
     """How often a training request or tool is changed."""
 
     compose: float = 0.12
+    compose_singles: float = 0.3
+    """As ``compose``, in sources whose requests all need one tool."""
     right_tool_absent: float = 0.05
     drop_name: float = 0.12
     drop_desc: float = 0.12
@@ -61,12 +74,14 @@ class Augmentation:
     """Of the tools whose description gives way to a request for them: other words for what the tool does."""
     drop_rows: float = 0.15
     drop_words: float = 0.25
+    more_words: float = 0.12
+    """Of requests that say in many words what they say in few (``datasets.wordy``)."""
     narrow_candidates: float = 0.5
     whole_registry: bool = False
     """Offer tools that no row uses as well: for measuring, not for training (see ``Source.answers``)."""
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, whole_registry=True)
+NO_AUGMENTATION = Augmentation(*(0.0,) * 10, whole_registry=True)
 DROPPED_SHARE = 0.1
 """Of the words of a request that loses some."""
 ORDERED_LINKS = {"ultratool", "traject"}
@@ -105,12 +120,23 @@ def build_example(row: Row, source: Source, rng: np.random.Generator) -> Example
 
 def compose(first: Row, second: Row, rng: np.random.Generator) -> Row:
     """Two independent requests said in one breath."""
-    text = str(rng.choice(JOINERS)).format(a=first.instruction, b=second.instruction)
+    if rng.random() < FUSED_SHARE:
+        text = _fused(first.instruction, second.instruction, rng)
+    else:
+        text = str(rng.choice(JOINERS)).format(a=first.instruction, b=second.instruction)
     shifted = tuple(
         replace(step, depends_on=tuple(d + len(first.steps) for d in step.depends_on)) for step in second.steps
     )
     steps: tuple[Step, ...] = tuple(first.steps) + shifted
     return replace(first, instruction=text, steps=steps, explanation="")
+
+
+def _fused(first: str, second: str, rng: np.random.Generator) -> str:
+    """One sentence of two requests."""
+    second = second.strip()
+    if second[1:2].islower() or (second[1:2] == " " and not second.startswith(KEEP_CAPITAL)):
+        second = second[0].lower() + second[1:]
+    return str(rng.choice(FUSED_JOINERS)).format(a=first.strip().rstrip(".?!"), b=second)
 
 
 @dataclass(frozen=True)
@@ -218,7 +244,9 @@ class BatchSampler:
 
     def _compose_some(self, rows: list[Row], source: Source) -> list[Row]:
         """Joins all single-step rows of a batch in pairs, or none: a few long rows would pad all the others."""
-        if source.name == GATE_ONLY or self.rng.random() >= self.augmentation.compose:
+        singles_only = all(len(row.steps) == 1 for row in rows)
+        share = self.augmentation.compose_singles if singles_only else self.augmentation.compose
+        if source.name == GATE_ONLY or self.rng.random() >= share:
             return rows
         singles = [row for row in rows if len(row.steps) == 1]
         others = [row for row in rows if len(row.steps) != 1]
@@ -226,6 +254,8 @@ class BatchSampler:
         return others + [compose(a, b, self.rng) for a, b in pairs if a.steps[0].tool != b.steps[0].tool]
 
     def _worded(self, example: Example) -> Example:
+        if example.needs_tool and self.rng.random() < self.augmentation.more_words:
+            return replace(example, instruction=wordy(example.instruction, self.rng))
         if self.rng.random() >= self.augmentation.drop_words:
             return example
         words = example.instruction.split(" ")
@@ -247,7 +277,7 @@ class BatchSampler:
         mask = np.ones((batch, count), dtype=bool)
         for group in np.array_split(np.arange(batch), max(1, batch // 16)):
             if self.rng.random() < self.augmentation.narrow_candidates:
-                keep = self.rng.random(count) < self.rng.uniform(0.05, 0.8)
+                keep = self.rng.random(count) < np.exp(self.rng.uniform(np.log(NARROWEST), np.log(WIDEST)))
                 keep[[t for b in group for t in plans[b]]] = True
                 if not keep.any():
                     keep[int(self.rng.integers(count))] = True

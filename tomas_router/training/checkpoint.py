@@ -1,7 +1,7 @@
 """Checkpoints: weights as safetensors, everything else as JSON, so that loading runs no code.
 
-A checkpoint directory holds ``model.safetensors``, ``config.yaml``, ``statistics.json``, ``tokenizer.json`` and, while
-training goes on, ``optimizer.pt`` and ``progress.json``.
+A checkpoint directory holds ``model.safetensors``, ``config.yaml``, ``statistics.json``, ``tokenizer.json``, after
+training with LoRA ``lora.safetensors`` and, while training goes on, ``optimizer.pt`` and ``progress.json``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tomas_router.config import ModelConfig
@@ -26,8 +27,10 @@ from tomas_router.features.tool_rows import RowScaler
 from tomas_router.model.backbone import QwenBackbone
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
+from tomas_router.training.lora import is_adapter, load_lora, merge_lora, plain_name, save_lora
 
 TRAINED_ON = "trained_on.json"
+LM_HEAD = "backbone.lm.lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,12 @@ def save_checkpoint(
 ) -> None:
     """Writes weights, sizes, statistics and tokenizer."""
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.contiguous() for k, v in model.state_dict().items() if k != "backbone.lm.lm_head.weight"}
-    save_file(tensors, directory / "model.safetensors")
+    tensors = {plain_name(k): v.contiguous() for k, v in model.state_dict().items() if not is_adapter(k)}
+    save_file({k: v for k, v in tensors.items() if k != LM_HEAD}, directory / "model.safetensors")
+    save_lora(model, directory)
     data = describe_model(model, tool_names)
     if not data["tied"]:
-        save_file(
-            {"backbone.lm.lm_head.weight": model.backbone.lm.lm_head.weight.detach().contiguous()},
-            directory / "lm_head.safetensors",
-        )
+        save_file({LM_HEAD: tensors[LM_HEAD]}, directory / "lm_head.safetensors")
     (directory / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(data, default=str))))
     (directory / "statistics.json").write_text(json.dumps(statistics.to_json(), indent=1))
     if tokenizer_path.resolve() != (directory / "tokenizer.json").resolve():
@@ -122,10 +123,8 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
         )
     data = yaml.safe_load((directory / "config.yaml").read_text())
     config, model = build_model(data, device)
-    state = load_file(weights, device=device)
-    if not data["tied"]:
-        state |= load_file(directory / "lm_head.safetensors", device=device)
-    missing = [k for k in model.load_state_dict(state, strict=False).missing_keys if k != "backbone.lm.lm_head.weight"]
+    state = merge_lora(_read(directory, data["tied"], device), directory, device)
+    missing = [k for k in model.load_state_dict(state, strict=False).missing_keys if k != LM_HEAD]
     if missing:
         raise UntrainedModelError(
             f"{weights} lacks {len(missing)} tensors, first {missing[0]}; it is from another version"
@@ -135,6 +134,20 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
     tokenizer_path = directory / "tokenizer.json"
     tokenizer = TextTokenizer.load(tokenizer_path)
     return Checkpoint(model.eval(), config, statistics, tokenizer, tokenizer_path, read_trained_on(directory))
+
+
+def restore(directory: Path, model: TOMASLLMModel, device: str = "cpu") -> None:
+    """Gives a model that is built already the weights of a checkpoint, its LoRA apart where the model has one."""
+    tied = bool(model.backbone.config.tie_word_embeddings)
+    stored = _read(directory, tied, device) | load_lora(directory, device)
+    wanted = [name for name in model.state_dict() if not (tied and name == LM_HEAD)]
+    model.load_state_dict({name: stored[plain_name(name)] for name in wanted}, strict=False)
+    model.backbone.lm.tie_weights()
+
+
+def _read(directory: Path, tied: bool, device: str) -> dict[str, Tensor]:
+    state = load_file(directory / "model.safetensors", device=device)
+    return state if tied else state | load_file(directory / "lm_head.safetensors", device=device)
 
 
 def write_trained_on(directory: Path, names: Iterable[str], before: tuple[str, ...] | None = ()) -> None:

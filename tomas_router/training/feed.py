@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,27 +20,27 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class Feed(Dataset[Prepared]):
-    """The batch of every step, on the CPU; holds no model, so that worker processes stay small."""
+    """The batch of every number, on the CPU; holds no model, so that worker processes stay small."""
 
     sampler: BatchSampler
     tokenizer: TextTokenizer
     statistics: Statistics
     limits: Limits
 
-    def __getitem__(self, step: int) -> Prepared:
+    def __getitem__(self, number: int) -> Prepared:
         rows, curves = self.statistics.rows, self.statistics.curves
-        return to_tensors(self.sampler.draw(step), self.tokenizer, rows, curves, self.limits)
+        return to_tensors(self.sampler.draw(number), self.tokenizer, rows, curves, self.limits)
 
-    def steps(self, first: int, last: int, workers: int) -> Iterator[Prepared]:
-        """The batches of steps ``first`` to ``last`` - 1 in order, whatever the number of workers."""
+    def batches(self, numbers: Sequence[int], workers: int) -> Iterator[Prepared]:
+        """The batches of these numbers in order, whatever the number of workers."""
         if workers == 0:
-            yield from (self[step] for step in range(first, last))
+            yield from (self[number] for number in numbers)
             return
         torch.multiprocessing.set_sharing_strategy("file_system")  # else every tensor in flight is an open file
         yield from DataLoader(
             self,
             batch_size=None,
-            sampler=range(first, last),
+            sampler=numbers,
             num_workers=workers,
             collate_fn=_unchanged,
             prefetch_factor=AHEAD,

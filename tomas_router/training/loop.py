@@ -1,7 +1,7 @@
 """The training loop: seeded, resumable, with progress, logs and validation.
 
-A run directory holds ``checkpoint/`` (the latest state, replaced atomically), ``log.jsonl`` (one line a logged step)
-and, at the end, the trained checkpoint with its calibration.
+A run directory holds ``checkpoint/`` (the latest state, replaced atomically), ``log.jsonl`` (one line a logged step),
+``tensorboard/`` (the same numbers) and, at the end, the trained checkpoint with its calibration.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from tomas_router.config import RunConfig, TrainConfig
+from tomas_router.config import RunConfig
 from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
@@ -32,17 +32,22 @@ from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
-from tomas_router.training.checkpoint import Statistics, load_checkpoint, save_checkpoint
+from tomas_router.training.checkpoint import Statistics, restore, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.feed import Feed
-from tomas_router.training.losses import plan_losses, total
+from tomas_router.training.losses import DEFAULT_WEIGHTS, plan_losses, total
+from tomas_router.training.modes import build_optimizer, has_frozen_text, set_mode
+from tomas_router.training.processes import Processes
 from tomas_router.training.retrieval_warmup import train_retrieval
+from tomas_router.training.rounding import LayerRounding
+from tomas_router.training.run_log import RunLog
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
-from tomas_router.training.text_states import TextStates
+from tomas_router.training.text_states import TextStates, ToolTexts
 from tomas_router.training.whitening import standardise_inputs
 
 LOG_EVERY = 10
+LOGGED = (*DEFAULT_WEIGHTS, "gradient_norm")
 
 
 class Trainer:
@@ -56,8 +61,10 @@ class Trainer:
         statistics: Statistics,
         run_dir: Path,
         device: str = "cpu",
+        processes: Processes | None = None,
     ) -> None:
         assert config.train is not None
+        self.processes = processes or Processes(device=device)
         self.model, self.config, self.train_config = model, config, config.train
         self.tokenizer_path, self.statistics, self.run_dir, self.device = (
             tokenizer_path,
@@ -74,7 +81,13 @@ class Trainer:
         )
         names = list(self.train_config.mixture)
         self.sampler = BatchSampler(
-            load_sources(names, self.train_config.data_dirs, "train", self.train_config.generated_rows),
+            load_sources(
+                names,
+                self.train_config.data_dirs,
+                "train",
+                self.train_config.generated_rows,
+                self.train_config.generated_world_rows,
+            ),
             self.train_config.mixture,
             self.train_config.batch_size,
             self.train_config.pool_size,
@@ -83,11 +96,14 @@ class Trainer:
             self.train_config.token_budget,
             self.train_config.max_train_task_tokens,
         )
-        freeze(model, self.train_config.mode)
-        if self.train_config.dropout:
-            add_dropout(model, self.train_config.dropout)
+        set_mode(model, self.train_config)
+        rounded = model.backbone.layers if self.train_config.round_from is not None else []
+        self.rounding = LayerRounding(rounded)
         self.feed = Feed(self.sampler, self.tokenizer, statistics, self.limits)
         self.states = TextStates(model.backbone) if has_frozen_text(model, self.train_config.mode) else None
+        self.tool_texts = ToolTexts(model) if self.train_config.mode == "heads" else None
+        self.log = RunLog(run_dir)
+        self.processes.share(model)
         self.optimizer = build_optimizer(model, self.train_config)
         self.average = WeightAverage(model, self.train_config.average_decay)
         self.step = 0
@@ -96,49 +112,81 @@ class Trainer:
     def run(self) -> None:
         """Trains to ``train.steps``, from wherever the run stands; the model then holds the averaged weights."""
         config = self.train_config
-        sums: dict[str, list[Tensor]] = defaultdict(list)
+        found: dict[str, list[Tensor]] = defaultdict(list)
         started = time.monotonic()
-        with _progress() as progress:
+        with _progress(shown=self.processes.is_first) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self.step, loss="")
-            for prepared in self.feed.steps(self.step, config.steps, config.workers):
-                for name, value in self.train_step(prepared).items():
-                    sums[name].append(value)
+            fed = self.feed.batches(self.batch_numbers(self.step, config.steps), config.workers)
+            while self.step < config.steps:
+                drawn = [next(fed) for _ in range(config.gradient_accumulation)]
+                for name, value in self.train_step(drawn).items():
+                    found[name].append(value)
                 self.step += 1
                 if self.step % LOG_EVERY == 0 or self.step == config.steps:
-                    means = {name: float(torch.stack(values).mean()) for name, values in sums.items()}
+                    means = self.processes.means(found, LOGGED)
                     self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
                     progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
-                    sums.clear()
+                    found.clear()
                 if self.step % config.validate_every == 0 and self.step < config.steps:
-                    with self.average.applied(self.model):
-                        self._log({"step": self.step, "validation": self.validate(limit=256)})
+                    self._validate_and_log()
                 if self.step % config.checkpoint_every == 0:
                     self.save_state()
                 progress.advance(bar)
         self.save_state()
+        self.log.close()
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
+        self._round_layers()
 
-    def train_step(self, prepared: Prepared | None = None) -> dict[str, Tensor]:
-        """One update on the step's own batch, drawn here unless it is ``prepared``; returns the losses."""
+    def _round_layers(self) -> None:
+        start = self.train_config.round_from
+        self.rounding.on = start is not None and self.step >= start
+        self.rounding.refresh()
+
+    def train_step(self, drawn: Sequence[Prepared] | None = None) -> dict[str, Tensor]:
+        """One update on the step's own batches, drawn here unless given; returns the means of their losses."""
+        config, numbers = self.train_config, self.batch_numbers(self.step, self.step + 1)
         self.model.train()
         self._set_learning_rate()
-        torch.manual_seed(self.train_config.seed * 1_000_003 + self.step)  # whatever ran before, also in a resumed run
-        explain = self.step % self.train_config.explanation_every == 0
-        losses = self.losses(self.ready(prepared or self.feed[self.step]), explain)
+        self._round_layers()
+        explain = self.step % config.explanation_every == 0
+        found: dict[str, list[Tensor]] = defaultdict(list)
         self.optimizer.zero_grad(set_to_none=True)
-        total(losses, self.train_config.loss_weights).backward()  # type: ignore[no-untyped-call]
+        for number, prepared in zip(numbers, drawn or self.feed.batches(numbers, 0), strict=True):
+            torch.manual_seed(config.seed * 1_000_003 + number)  # whatever ran before, also in a resumed run
+            losses = self.losses(self.ready(prepared), explain)
+            (total(losses, config.loss_weights) / len(numbers)).backward()  # type: ignore[no-untyped-call]
+            for name, loss in losses.items():
+                found[name].append(loss.detach())
         trainable = [p for p in self.model.parameters() if p.requires_grad]
-        norm = nn.utils.clip_grad_norm_(trainable, self.train_config.max_grad_norm)
+        self.processes.average_gradients(trainable)
+        norm = nn.utils.clip_grad_norm_(trainable, config.max_grad_norm)
         self.optimizer.step()
         self.average.update(self.model)
-        return {name: loss.detach() for name, loss in losses.items()} | {"gradient_norm": norm}
+        return {name: torch.stack(values).mean() for name, values in found.items()} | {"gradient_norm": norm}
 
-    @torch.no_grad()
+    def batch_numbers(self, first: int, last: int) -> range:
+        """The batches that this process takes in steps ``first`` to ``last`` - 1: the next one is another process's."""
+        each, count = self.train_config.gradient_accumulation, self.processes.count
+        return range(first * each * count + self.processes.rank, last * each * count, count)
+
+    def _validate_and_log(self) -> None:
+        if self.processes.is_first:
+            with self.average.applied(self.model):
+                self._round_layers()
+                self._log({"step": self.step, "validation": self.validate(limit=256)})
+        self.processes.wait()
+
     def initialise_heads(self, batches: int = 2) -> None:
         """Fits what meets the backbone's states for the first time to their size (``whitening``)."""
+        if self.processes.is_first:
+            self._fit_heads(batches)
+        self.processes.share(self.model)
+
+    @torch.no_grad()
+    def _fit_heads(self, batches: int) -> None:
         self.model.eval()
         model, start = self.model, self.config.model.temporal.virtual_tokens
         drawn = [self.ready(self.feed[step]) for step in range(batches)]
@@ -147,10 +195,11 @@ class Trainer:
             model.match_state_size(torch.cat(states))
         texts, sequences, curves = [], [], []
         for ready in drawn:
-            tensors, forcing, states_NLD = ready.tools, ready.forcing, ready.tools.states_NLD
-            if states_NLD is None:
-                states_NLD = model.backbone.text_states(tensors.ids_NL, tensors.mask_NL)
-            texts.append(model.tools.text.pool(model.tool_text_hidden(states_NLD, tensors.mask_NL), tensors.mask_NL))
+            tensors, forcing = ready.tools, ready.forcing
+            pooled_NX = tensors.pooled_NX
+            if pooled_NX is None:
+                pooled_NX = model.pooled_tool_texts(tensors.ids_NL, tensors.mask_NL, tensors.states_NLD)
+            texts.append(pooled_NX)
             v_temporal, virtual = model.curve_context(forcing.series_BGT4, forcing.log_horizon_B1)
             hidden = model.sequence_hidden(self.encoded(tensors), forcing, virtual, model.task_states(forcing))
             sequences.append(hidden[:, start:][forcing.layout_mask_BT[:, start:]])
@@ -161,16 +210,21 @@ class Trainer:
 
     def warm_up_retrieval(self) -> None:
         """Trains the retrieval vectors for ``train.retrieval_steps``, on the text layers as they are."""
+        if self.train_config.retrieval_steps:
+            if self.processes.is_first:
+                self._train_retrieval()
+            self.processes.share(self.model)
+
+    def _train_retrieval(self) -> None:
         config = self.train_config
-        if not config.retrieval_steps:
-            return
         self.model.train()
+        states = TextStates(self.model.backbone) if self.states is None else self.states
         losses = train_retrieval(
             self.model,
             self.sampler.sources,
             config.mixture,
             self.tokenizer,
-            self.states or TextStates(self.model.backbone),
+            states,
             self.limits,
             config.retrieval_steps,
             config.seed,
@@ -188,9 +242,11 @@ class Trainer:
         return losses
 
     def ready(self, prepared: Prepared) -> Prepared:
-        """A prepared batch on the model's device, with known text states."""
+        """A prepared batch on the model's device, with what frozen layers say of its texts."""
         moved = prepared.to(self.device)
-        return moved.with_states(self.states) if self.states is not None else moved
+        if self.states is not None:
+            moved = moved.with_states(self.states)
+        return moved if self.tool_texts is None else moved.with_pooled(self.tool_texts)
 
     def ready_batch(self, batch: Batch) -> Prepared:
         """A drawn batch as the network takes it."""
@@ -206,7 +262,12 @@ class Trainer:
     def encoded(self, tensors: ToolTensors) -> EncodedTools:
         """The pool of a batch after the left panel."""
         return self.model.encode_tools(
-            tensors.ids_NL, tensors.mask_NL, tensors.rows_NR6, tensors.row_mask_NR, tensors.states_NLD
+            tensors.ids_NL,
+            tensors.mask_NL,
+            tensors.rows_NR6,
+            tensors.row_mask_NR,
+            tensors.states_NLD,
+            tensors.pooled_NX,
         )
 
     @torch.no_grad()
@@ -253,6 +314,11 @@ class Trainer:
 
     def save_state(self) -> None:
         """Replaces ``checkpoint/`` with the present state; a cut-off run loses at most ``checkpoint_every`` steps."""
+        if self.processes.is_first:
+            self._write_state()
+        self.processes.wait()
+
+    def _write_state(self) -> None:
         fresh = self.run_dir / "checkpoint.new"
         shutil.rmtree(fresh, ignore_errors=True)
         save_checkpoint(fresh, self.model, self.statistics, self.tokenizer_path, [])
@@ -275,8 +341,7 @@ class Trainer:
         directory = self.run_dir / "checkpoint"
         if not (directory / "progress.json").exists():
             return False
-        loaded = load_checkpoint(directory, self.device)
-        self.model.load_state_dict(loaded.model.state_dict())
+        restore(directory, self.model, self.device)
         self.optimizer.load_state_dict(
             torch.load(directory / "optimizer.pt", map_location=self.device, weights_only=True)
         )
@@ -294,8 +359,8 @@ class Trainer:
             group["lr"] = group["peak_lr"] * warm * max(decay, 0.03)
 
     def _log(self, record: dict[str, Any]) -> None:
-        with (self.run_dir / "log.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        if self.processes.is_first:
+            self.log.write(record)
 
 
 def fit_statistics(config: RunConfig) -> Statistics:
@@ -324,62 +389,17 @@ def twins_right(source: Source, batch: Batch, tool_logits_BKN: Tensor) -> list[f
     return right
 
 
-def freeze(model: TOMASLLMModel, mode: str) -> None:
-    """Embeddings never train (they are shared with the LM head and most of the size)."""
-    model.backbone.lm.requires_grad_(mode in ("upper", "full"))
-    if model.backbone.text is not None:
-        model.backbone.text.requires_grad_(mode == "full")
-    model.backbone.embedding_table.requires_grad_(False)
-    model.backbone.lm.lm_head.requires_grad_(False)
-
-
-def add_dropout(model: TOMASLLMModel, share: float) -> None:
-    """The Qwen2 layout has no dropout: hooks add it behind the blocks of layers that train, in training only."""
-
-    def dropped(module: nn.Module, _: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (F.dropout(output[0], share, module.training), *output[1:])
-        return F.dropout(output, share, module.training)
-
-    for name, module in model.backbone.named_modules():
-        if name.endswith(("self_attn", "mlp")) and all(p.requires_grad for p in module.parameters()):
-            module.register_forward_hook(dropped)
-
-
-def has_frozen_text(model: TOMASLLMModel, mode: str) -> bool:
-    """Whether a text's states stay the same during the run."""
-    return model.backbone.text is not None and mode != "full"
-
-
-def build_optimizer(model: TOMASLLMModel, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a gentler rate for pre-trained layers; no decay for vectors (norms, biases, gains)."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        rate = config.learning_rate if name.startswith("backbone.") else config.head_learning_rate
-        if name.startswith("backbone.text.") and config.text_learning_rate is not None:
-            rate = config.text_learning_rate
-        groups[rate, config.weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
-            for (rate, decay), parameters in groups.items()
-        ],
-        betas=(0.9, 0.98),
-    )
-
-
 def with_calibration(statistics: Statistics, calibration: Calibration) -> Statistics:
     """The same scalers with fitted decision thresholds."""
     return replace(statistics, calibration=calibration)
 
 
-def _progress() -> Progress:
+def _progress(shown: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[loss]}"),
         TimeRemainingColumn(),
+        disable=not shown,
     )

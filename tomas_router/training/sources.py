@@ -10,7 +10,15 @@ import numpy as np
 
 from tomas_router.datasets.instruction_generator import more_training_rows
 from tomas_router.datasets.rows import Row, load_rows
-from tomas_router.datasets.worlds import ROWS, load_worlds, world_registry, world_rows
+from tomas_router.datasets.worlds import (
+    ROWS,
+    TONGUE_ROWS,
+    load_tongues,
+    load_worlds,
+    tongue_rows,
+    world_registry,
+    world_rows,
+)
 from tomas_router.features.tool_rows import Float, raw_features
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
@@ -77,10 +85,18 @@ def load_own(split: str, generated_rows: int = 0) -> Source:
     return Source(OWN, registry, load_profiling_matrix(profiling_path(), registry), tuple(rows))
 
 
-def load_world_source(split: str) -> Source:
-    """Generated requests over the written worlds of a split, with their tools as the registry."""
+def load_world_source(split: str, rows_in_training: int = ROWS["train"]) -> Source:
+    """Generated requests over the written worlds of a split, with their tools as the registry.
+
+    Training also gets requests in other languages; validation keeps to the rows that are shipped.
+    """
     worlds = load_worlds(split)
-    return Source(WORLDS, world_registry(worlds), None, tuple(world_rows(worlds, ROWS[split], split)))
+    count = rows_in_training if split == "train" else ROWS[split]
+    rows = world_rows(worlds, count, split)
+    if split == "train":
+        tongues = round(count * TONGUE_ROWS["train"] / ROWS["train"])
+        rows += tongue_rows(load_tongues(worlds), tongues, split)
+    return Source(WORLDS, world_registry(worlds), None, tuple(rows))
 
 
 def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
@@ -112,7 +128,11 @@ def _usable(row: Row, registry: ToolRegistry) -> bool:
 
 
 def load_sources(
-    names: list[str], directories: tuple[str, ...], split: str, generated_rows: int = 0
+    names: list[str],
+    directories: tuple[str, ...],
+    split: str,
+    generated_rows: int = 0,
+    generated_world_rows: int = ROWS["train"],
 ) -> dict[str, Source]:
     """Every named source, empty ones left out; without directories only what the project wrote."""
     own = load_own(split, generated_rows)
@@ -121,7 +141,7 @@ def load_sources(
         if name == OWN:
             sources[name] = own
         elif name == WORLDS:
-            sources[name] = load_world_source(split)
+            sources[name] = load_world_source(split, generated_world_rows)
         elif directories:
             sources[name] = load_directory_source(name, directories, split, own.registry)
     return {name: source for name, source in sources.items() if source.rows}

@@ -38,6 +38,7 @@ class ToolTensors:
     rows_NR6: Tensor
     row_mask_NR: Tensor
     states_NLD: Tensor | None = None
+    pooled_NX: Tensor | None = None  # tool texts after all layers, pooled
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Prepared:
         tools = replace(self.tools, states_NLD=states(self.tools.ids_NL, self.tools.mask_NL))
         tasks = states(self.forcing.task_ids_BS, self.forcing.task_mask_BS)
         return replace(self, tools=tools, forcing=replace(self.forcing, task_states_BSD=tasks))
+
+    def with_pooled(self, texts: Callable[[Tensor, Tensor, Tensor | None], Tensor]) -> Prepared:
+        """The same with what all layers make of the tool texts, which ``texts`` knows by ids and mask."""
+        pooled = texts(self.tools.ids_NL, self.tools.mask_NL, self.tools.states_NLD)
+        return replace(self, tools=replace(self.tools, pooled_NX=pooled))
 
 
 Group = TypeVar("Group", ToolTensors, TeacherForcing, Targets)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
+from tomas_router.datasets.alternatives import draw_alternatives
 from tomas_router.datasets.composer import Composed
 from tomas_router.datasets.pick import pick
 from tomas_router.datasets.rows import Row, Step
 from tomas_router.datasets.telling import Asked, Teller
-from tomas_router.datasets.wording import PURPOSE_SHARE, dress, sentence
+from tomas_router.datasets.wording import PURPOSE_SHARE, dress
 from tomas_router.datasets.worlds.world import World, WorldTool
 from tomas_router.schema.registry import ToolRegistry, ToolSpec
 
@@ -26,7 +27,6 @@ OTHER_WORLD_SHARE = 0.3
 HELD_OUT_SHARE = {"train": 0.0, "val": 0.5, "test": 1.0}
 """Share of held-out connecting words; tools and requests of held-out worlds are new in any case."""
 NOUNS = ("the result", "the result", "that result", "what you get", "that", "the outcome")
-ALTERNATIVES = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
 MAX_DRAWS = 40
 
 
@@ -43,7 +43,7 @@ def world_registry(worlds: Sequence[World]) -> ToolRegistry:
 def world_rows(worlds: Sequence[World], count: int, split: str, seed: int = 11) -> list[Row]:
     """``count`` rows (fewer where the worlds are too small for so many different ones); ``domain`` is the world."""
     rng = np.random.default_rng([seed, *split.encode()])
-    composer = WorldComposer(worlds, rng, HELD_OUT_SHARE[split])
+    composer = WorldComposer(worlds, rng, Teller(rng, lambda: bool(rng.random() < HELD_OUT_SHARE[split])))
     makers: dict[str, Callable[[World], Composed]] = {name: getattr(composer, name) for name in MIX}
     told: set[str] = set()
     rows: list[Row] = []
@@ -60,17 +60,34 @@ def world_rows(worlds: Sequence[World], count: int, split: str, seed: int = 11) 
     return rows
 
 
+class Telling(Protocol):
+    """Says several things at once, in one language."""
+
+    def sentence(self, text: str) -> str: ...
+    def chain(self, asked: Asked, clauses: Sequence[str]) -> str: ...
+    def parallel(self, asked: Sequence[Asked]) -> str: ...
+    def branches(self, asked: str, noun: str, clauses: Sequence[str], /) -> str: ...
+    def polite(self, asked: Asked) -> str: ...
+    def then(self, clause: str) -> str: ...
+    def also(self, asked: Asked) -> str: ...
+
+
+def tool_owners(worlds: Sequence[World]) -> dict[str, str]:
+    """By tool name, the world it counts for: the first that has it."""
+    owners: dict[str, str] = {}
+    for world in worlds:
+        for name in world.tools:
+            owners.setdefault(name, world.name)
+    return owners
+
+
 class WorldComposer:
     """Draws requests of one world; unrelated jobs may come from another."""
 
-    def __init__(self, worlds: Sequence[World], rng: np.random.Generator, held_out_share: float) -> None:
-        self.rng = rng
-        self.tell = Teller(rng, lambda: bool(rng.random() < held_out_share))
-        shared: dict[str, str] = {}
-        for world in worlds:
-            for name in world.tools:
-                shared.setdefault(name, world.name)
-        self.tools = {w.name: [t for t in w.tools.values() if shared[t.name] == w.name] for w in worlds}
+    def __init__(self, worlds: Sequence[World], rng: np.random.Generator, tell: Telling) -> None:
+        self.rng, self.tell = rng, tell
+        owners = tool_owners(worlds)
+        self.tools = {w.name: [t for t in w.tools.values() if owners[t.name] == w.name] for w in worlds}
         self.roots = {w.name: [t for t in self.tools[w.name] if len(self._followers(w, t)) > 0] for w in worlds}
         self.worlds = list(worlds)
 
@@ -140,16 +157,16 @@ class WorldComposer:
         return Composed(f"{unrelated.text} {self.tell.also(asked)} {clause}", steps, "dag")
 
     def _asked(self, tool: WorldTool) -> Asked:
-        if self.rng.random() < ORDER_SHARE:
+        if (self.rng.random() < ORDER_SHARE or not tool.asks) and tool.orders:
             order = self._filled(pick(self.rng, tool.orders))
-            return Asked(sentence(order), order)
-        return Asked(sentence(self._filled(pick(self.rng, tool.asks))))
+            return Asked(self.tell.sentence(order), order)
+        return Asked(self.tell.sentence(self._filled(pick(self.rng, tool.asks))))
 
     def _then(self, tool: WorldTool) -> str:
         return self._filled(pick(self.rng, tool.thens))
 
     def _filled(self, text: str) -> str:
-        return ALTERNATIVES.sub(lambda match: pick(self.rng, match.group(1).split("|")), text)
+        return draw_alternatives(text, self.rng)
 
     def _any(self, world: World) -> WorldTool:
         tools = self.tools[world.name]

@@ -25,6 +25,7 @@ line       meaning
     plan Get me from Lisbon to Oslo on 3 May and hold the cheapest seat. => find_flights; hold_fare(0)
 
 Whole worlds are held out: training sees neither the tools nor the requests of ``VAL_WORLDS`` and ``TEST_WORLDS``.
+Requests in other languages stand in files of their own (``tongues``).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def load_worlds(split: str, folder: Path = Path(__file__).parent) -> list[World]
     held_out = {"val": VAL_WORLDS, "test": TEST_WORLDS}
     if split not in ("train", *held_out):
         raise ValueError(f"split must be train, val or test, got {split!r}")
-    paths = sorted(folder.glob("*.txt"))
+    paths = [path for path in sorted(folder.glob("*.txt")) if "." not in path.stem]
     if split == "train":
         paths = [p for p in paths if p.stem not in (*VAL_WORLDS, *TEST_WORLDS)]
     else:
@@ -106,8 +107,7 @@ def read_world(path: Path, log: FindingLog) -> World:
         value = value.strip()
         if key.startswith("#"):
             continue
-        if any("|" not in part for part in re.findall(r"\[([^\[\]]*)\]", value)):
-            log.error("must hold alternatives like [a|b] or no square brackets", line=number, field=key, value=value)
+        check_brackets(key, value, number, log)
         if key == "tool":
             if value in world.tools:
                 log.error("must be new in its world", line=number, field=key, value=value)
@@ -115,15 +115,22 @@ def read_world(path: Path, log: FindingLog) -> World:
         elif key == "plan":
             plans.append((number, value))
         elif key in ("desc", "feeds", "order", "ask", "then") and tool is not None:
-            _add(tool, key, value)
+            add_line(tool, key, value)
         else:
             log.error("must be a keyword of the format, behind a tool", line=number, value=key)
-    world.plans = [plan for number, text in plans if (plan := _plan(text, number, world, log))]
+    world.plans = [plan for number, text in plans if (plan := parse_plan(text, number, world, log))]
     _check(world, log)
     return world
 
 
-def _add(tool: WorldTool, key: str, value: str) -> None:
+def check_brackets(key: str, value: str, number: int, log: FindingLog) -> None:
+    """Square brackets must hold alternatives."""
+    if any("|" not in part for part in re.findall(r"\[([^\[\]]*)\]", value)):
+        log.error("must hold alternatives like [a|b] or no square brackets", line=number, field=key, value=value)
+
+
+def add_line(tool: WorldTool, key: str, value: str) -> None:
+    """One line of a tool other than its name."""
     if key == "desc":
         tool.desc = value
     elif key == "feeds":
@@ -132,7 +139,8 @@ def _add(tool: WorldTool, key: str, value: str) -> None:
         {"order": tool.orders, "ask": tool.asks, "then": tool.thens}[key].append(value)
 
 
-def _plan(text: str, number: int, world: World, log: FindingLog) -> WorldPlan | None:
+def parse_plan(text: str, number: int, world: World, log: FindingLog) -> WorldPlan | None:
+    """A request and its steps, which must be tools of the world; None after a finding."""
     request, arrow, listed = text.rpartition("=>")
     if not arrow:
         log.error("must have '=>' between request and steps", line=number, field="plan")

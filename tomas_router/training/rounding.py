@@ -1,0 +1,62 @@
+"""Rounds layers in the forward pass as ``export --quantize packed`` will, so that training makes up for it.
+
+Weights go to 4 bits in blocks, the rows that meet them to 8 bits (``tomas_router.model.packing``); gradients pass as if
+nothing was rounded (straight-through estimator, arXiv:1308.3432). The unrounded weights are what is trained and saved.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tomas_router.model.packing import pack, packable, rounded_rows
+
+READERS_OF_NORMS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+"""Matrices that read a norm's output, which is rounded once for all of them; the others round what they read."""
+
+
+class LayerRounding:
+    """Rounds the matrices of some layers once it is switched on; ``refresh`` follows every change of the weights."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        self.on = False
+        self._linears: dict[tuple[int, ...], list[nn.Linear]] = defaultdict(list)
+        self._change: dict[int, Tensor] = {}
+        for layer in layers:
+            self._watch(layer)
+
+    def refresh(self) -> None:
+        """Rounds the weights as they are now."""
+        if self.on:
+            with torch.no_grad():
+                for linears in self._linears.values():
+                    weights = torch.stack([linear.weight for linear in linears])
+                    changes = pack(weights).weight() - weights
+                    self._change |= {id(linear): change for linear, change in zip(linears, changes, strict=True)}
+
+    def _watch(self, layer: nn.Module) -> None:
+        for name, module in layer.named_modules():
+            if name.endswith("layernorm"):
+                module.register_forward_hook(lambda _, __, output: self._rounded(output))
+            elif isinstance(module, nn.Linear) and packable(module.in_features):
+                module.forward = self._product(module)  # type: ignore[method-assign]
+                self._linears[tuple(module.weight.shape)].append(module)
+                if not name.endswith(READERS_OF_NORMS):
+                    module.register_forward_pre_hook(lambda _, inputs: (self._rounded(inputs[0]),))
+
+    def _product(self, linear: nn.Linear) -> Callable[[Tensor], Tensor]:
+        def product(x: Tensor) -> Tensor:
+            weight = linear.weight + self._change[id(linear)] if self.on else linear.weight
+            return F.linear(x, weight, linear.bias)
+
+        return product
+
+    def _rounded(self, activation: Any) -> Any:
+        if not self.on:
+            return activation
+        return activation + (rounded_rows(activation) - activation).detach()
