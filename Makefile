@@ -13,9 +13,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 INPUTS := pyproject.toml constraints.txt
+NODE_PACKAGES := examples/javascript/node_modules/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-torch-free check fmt train export bench clean
+.PHONY: help demo test test-torch-free check fmt train export bench javascript clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,8 @@ bench: $(VENV)/.full-ready  ## Measure decision latency and cold start, and the 
 	$(BIN)/python -m benchmarks.decision_latency
 	$(BIN)/python -m benchmarks.allocation
 
+javascript: $(NODE_PACKAGES)  ## Install what examples/javascript needs (Node.js and npm must be there)
+
 clean:  ## Remove environments and caches
 	rm -rf $(VENV) $(TORCH_FREE_VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
 
@@ -71,4 +74,9 @@ $(TORCH_FREE_VENV)/.ready: $(INPUTS)
 	@echo "installing tomas-router[cpu] and pytest into $(TORCH_FREE_VENV) ..."
 	@test -x $(TORCH_FREE_VENV)/bin/python || $(PYTHON) -m venv $(TORCH_FREE_VENV)
 	@$(TORCH_FREE_VENV)/bin/python $(PIP_INSTALL) ".[cpu]" pytest
+	@touch $@
+
+$(NODE_PACKAGES): examples/javascript/package-lock.json
+	@echo "installing the packages of examples/javascript ..."
+	@ONNXRUNTIME_NODE_INSTALL=skip npm ci --prefix examples/javascript --no-audit --no-fund --loglevel=error
 	@touch $@

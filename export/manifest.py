@@ -18,6 +18,7 @@ from export.graphs import max_positions
 from export.parity import TOLERANCES
 from export.qwen_layers import OPSET
 from tomas_router.engines.onnx_engine import SMALL_TENSORS
+from tomas_router.schema.file_check import file_sha256
 from tomas_router.schema.manifest import (
     MANIFEST,
     CurveScalerEntry,
@@ -32,12 +33,14 @@ from tomas_router.schema.manifest import (
     TensorEntry,
     TokenTableEntry,
     Tolerance,
-    file_sha256,
+    manifest_text,
 )
 from tomas_router.training.checkpoint import Checkpoint
 
 TOKENIZER = "tokenizer.json"
-__all__ = ["SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
+LEAST_ONNXRUNTIME = "1.24.1"
+"""The first with every operator of opset 23 that the graphs use; the extras `cpu` and `gpu` ask for the same."""
+__all__ = ["LEAST_ONNXRUNTIME", "SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
 
 
 def graph_entry(name: str, model: ModelProto) -> GraphEntry:
@@ -46,7 +49,12 @@ def graph_entry(name: str, model: ModelProto) -> GraphEntry:
         file=f"{name}.onnx",
         inputs=tuple(_tensor(value) for value in model.graph.input),
         outputs=tuple(_tensor(value) for value in model.graph.output),
+        opset=None if (opset := _default_opset(model)) == OPSET else opset,
     )
+
+
+def _default_opset(model: ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
 
 
 def _tensor(value: ValueInfoProto) -> TensorEntry:
@@ -83,6 +91,7 @@ def write_manifest(
         training_fingerprint=training_fingerprint,
         quantisation=quantisation,
         opset=OPSET,
+        least_onnxruntime=LEAST_ONNXRUNTIME,
         sizes=_sizes(checkpoint),
         row_scaler=RowScalerEntry(**asdict(statistics.rows)),
         curve_scaler=CurveScalerEntry(**asdict(statistics.curves)),
@@ -104,7 +113,7 @@ def write_manifest(
         },
         trained_on=checkpoint.trained_on,
     )
-    (out / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (out / MANIFEST).write_bytes(manifest_text(manifest).encode())
 
 
 def _sizes(checkpoint: Checkpoint) -> Sizes:

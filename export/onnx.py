@@ -60,7 +60,7 @@ def export(checkpoint: Checkpoint, out: Path, quantisation: Quantisation = "int8
         fresh.mkdir()
         write_artifacts(checkpoint, reference, fresh, quantisation)
         console.print("checking parity with the checkpoint")
-        report = check_parity(reference, OnnxEngine.load(fresh, verify="full"), quantisation)
+        report = check_parity(reference, OnnxEngine.load(fresh, verify="always"), quantisation)
         report.write(fresh)
         if out.exists():
             out.rename(Path(folder) / "old")  # deleted with the folder, after the new one is in place

@@ -21,7 +21,7 @@ from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.engines.torch_engine import TorchEngine
 from tomas_router.planner.decoding import DecodingOptions, RawPlan, decode
 from tomas_router.planner.engine import CurveWindow, Float, Int, ToolBatch, ToolEncodings
-from tomas_router.schema.manifest import Manifest, Quantisation, TensorEntry, Tolerance
+from tomas_router.schema.manifest import Manifest, Quantisation, Tolerance
 
 TOLERANCES: dict[Quantisation, Tolerance] = {
     "none": Tolerance(relative_error=1e-3, reason="same float32 arithmetic, sums in another order through the layers"),
@@ -51,11 +51,19 @@ class ParityError(RuntimeError):
 
 @dataclass
 class ParityReport:
-    """What was compared and how far apart it was."""
+    """What was compared and how far apart it was.
 
+    ``fingerprint`` is the artifacts', ``training_fingerprint`` the checkpoint's: the report belongs to these two.
+    """
+
+    name: str
+    fingerprint: str
+    training_fingerprint: str
+    versions: dict[str, str]
     quantisation: Quantisation
     tolerance: Tolerance
     requests: int
+    tools: int
     relative_error: dict[str, float] = field(default_factory=dict)  # graph.output -> largest ||out - ref|| / ||ref||
     choices: int = 0
     near_ties_flipped: int = 0
@@ -86,6 +94,14 @@ class ParityReport:
             "",
             f"Tolerance {self.tolerance.relative_error:g}: {self.tolerance.reason}.",
             "",
+            f"Near ties: runner-up within {TIE[self.quantisation]:g} standard deviations of the logits; they may flip, "
+            "other choices may not.",
+            "",
+            f"Compared: {self.name}, artifacts {self.fingerprint}, checkpoint {self.training_fingerprint}; "
+            f"{self.requests} requests, {self.tools} tools, at sizes that were not traced.",
+            "",
+            f"Versions: {', '.join(f'{package} {version}' for package, version in self.versions.items())}.",
+            "",
             "| output | largest relative error |",
             "|---|---|",
             *rows,
@@ -99,7 +115,17 @@ def check_parity(reference: TorchEngine, exported: OnnxEngine, quantisation: Qua
     Raises:
         ParityError: An interface, a value or a decision differs by more than is allowed; names it.
     """
-    report = ParityReport(quantisation, TOLERANCES[quantisation], len(PARITY_REQUESTS))
+    manifest = exported.manifest
+    report = ParityReport(
+        manifest.name,
+        manifest.fingerprint,
+        manifest.training_fingerprint,
+        manifest.versions,
+        quantisation,
+        TOLERANCES[quantisation],
+        len(PARITY_REQUESTS),
+        len(PARITY_TOOLS),
+    )
     check_interfaces(exported)
     _compare_values(reference, exported, report)
     worst = max(report.relative_error, key=lambda name: report.relative_error[name])
@@ -132,20 +158,12 @@ def check_interfaces(exported: OnnxEngine) -> None:
     Raises:
         ParityError: They differ; names graph and tensor.
     """
-    for graph, entry in exported.manifest.graphs.items():
-        inputs, outputs = exported.interface(graph)
-        for kind, seen, written in (("input", inputs, entry.inputs), ("output", outputs, entry.outputs)):
-            if seen != written:
-                different = next((s, w) for s, w in _aligned(seen, written) if s != w)
-                raise ParityError(f"{graph}: {kind} is {different[0]}, the manifest says {different[1]}")
+    different = exported.interface_difference()
+    if different is not None:
+        raise ParityError(
+            f"{different.graph}: {different.kind} is {different.seen}, the manifest says {different.written}"
+        )
     _check_dynamic_axes(exported.manifest)
-
-
-def _aligned(
-    seen: tuple[TensorEntry, ...], written: tuple[TensorEntry, ...]
-) -> list[tuple[TensorEntry | None, TensorEntry | None]]:
-    size = max(len(seen), len(written))
-    return [(seen[i] if i < len(seen) else None, written[i] if i < len(written) else None) for i in range(size)]
 
 
 def _check_dynamic_axes(manifest: Manifest) -> None:
@@ -182,8 +200,7 @@ class _SideBySide(EngineCore):
 
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
         reference, ours = self._reference.encode_tools(batch), self._exported.encode_tools(batch)
-        for output in ("v_toolaware_ND", "key_ND", "retrieval_ND", "prefix_keys", "prefix_values"):
-            self._report.note(f"tool_encoder.{output}", getattr(ours, output), getattr(reference, output))
+        self._note("tool_encoder", tuple(vars(ours).values()), tuple(vars(reference).values()))
         return reference
 
     def embed(self, token_ids_S: np.ndarray) -> Float:
@@ -193,8 +210,9 @@ class _SideBySide(EngineCore):
 
     def continue_text(self, embeds_SD: Float, cache: Cache) -> tuple[Float, Cache]:
         reference, longer = self._reference.continue_text(embeds_SD, cache)
-        states, _ = self._exported.continue_text(embeds_SD, _as_numpy(cache))
+        states, present = self._exported.continue_text(embeds_SD, _as_numpy(cache))
         self._report.note("text.last_hidden_state", _unit_rows(states), _unit_rows(reference))
+        self._note_present("text", present, longer)
         return reference, longer
 
     def empty_text_cache(self) -> Cache:
@@ -203,7 +221,7 @@ class _SideBySide(EngineCore):
     def curve_context(self, series_GT4: Float, log_horizon_1: Float) -> tuple[Float, Float]:
         reference = self._reference.curve_context(series_GT4, log_horizon_1)
         ours = self._exported.curve_context(series_GT4, log_horizon_1)
-        self._note("context", ("v_temporal", "virtual_tokens"), ours, reference)
+        self._note("context", ours, reference)
         return reference
 
     def shortlist_keys(self, v_toolaware_PD: Float) -> Float:
@@ -215,15 +233,13 @@ class _SideBySide(EngineCore):
         reference, longer = self._reference.run_layers(embeds_TD, cache)
         hidden, present = self._exported.run_layers(embeds_TD, _as_numpy(cache))
         self._report.note("backbone.last_hidden_state", hidden, reference)
-        for (our_key, our_value), (key, value) in zip(present.layers, _as_numpy(longer).layers, strict=True):
-            self._report.note("backbone.present.key", our_key, key)
-            self._report.note("backbone.present.value", our_value, value)
+        self._note_present("backbone", present, longer)
         return reference, longer
 
     def read_opening(self, task_SD: Float, slot_D: Float, v_temporal_E: Float) -> OpenHeads:
         reference = self._reference.read_opening(task_SD, slot_D, v_temporal_E)
         ours = self._exported.read_opening(task_SD, slot_D, v_temporal_E)
-        self._note("open_heads", tuple(vars(reference)), tuple(vars(ours).values()), tuple(vars(reference).values()))
+        self._note("open_heads", tuple(vars(ours).values()), tuple(vars(reference).values()))
         return reference
 
     def read_step(
@@ -231,20 +247,27 @@ class _SideBySide(EngineCore):
     ) -> StepHeads:
         inputs = steps_KD, slot_D, request_Q, v_toolaware_D, v_temporal_E
         reference, ours = self._reference.read_step(*inputs), self._exported.read_step(*inputs)
-        self._note("step_heads", tuple(vars(reference)), tuple(vars(ours).values()), tuple(vars(reference).values()))
+        self._note("step_heads", tuple(vars(ours).values()), tuple(vars(reference).values()))
         return reference
 
     def read_text(self, hidden_D: Float) -> tuple[float, Float]:
         reference = self._reference.read_text(hidden_D)
-        self._note("lm_head", ("gate_logit", "logits"), self._exported.read_text(hidden_D), reference)
+        self._note("lm_head", self._exported.read_text(hidden_D), reference)
         return reference
 
     def cache_layer(self, keys_1HPC: Float, values_1HPC: Float) -> Any:
         return self._reference.cache_layer(keys_1HPC, values_1HPC)
 
-    def _note(self, graph: str, names: tuple[str, ...], ours: tuple[Any, ...], reference: tuple[Any, ...]) -> None:
-        for name, our, their in zip(names, ours, reference, strict=True):
-            self._report.note(f"{graph}.{name}", our, their)
+    def _note(self, graph: str, ours: tuple[Any, ...], reference: tuple[Any, ...]) -> None:
+        outputs = self._exported.manifest.graphs[graph].outputs
+        for output, our, their in zip(outputs, ours, reference, strict=True):
+            self._report.note(f"{graph}.{output.name}", our, their)
+
+    def _note_present(self, graph: str, present: Cache, reference: Cache) -> None:
+        """The worst layer, keys and values apart."""
+        for (our_key, our_value), (key, value) in zip(present.layers, _as_numpy(reference).layers, strict=True):
+            self._report.note(f"{graph}.present.key", our_key, key)
+            self._report.note(f"{graph}.present.value", our_value, value)
 
 
 def _unit_rows(states_SD: Float) -> Float:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tomas_router.schema.findings import Finding
     from tomas_router.schema.plan import Shortfall
 
@@ -55,6 +57,22 @@ class UntrainedModelError(TomasRouterError):
 
 class ModelArtifactError(TomasRouterError):
     """A model directory is incomplete, altered, or made for another version."""
+
+
+class ArtifactMismatchError(ModelArtifactError):
+    """A file of a model directory is not what its manifest says, or not for this version or runtime.
+
+    ``file`` names it, ``what`` was compared; ``expected`` and ``found`` are texts.
+    """
+
+    def __init__(self, file: Path | str, what: str, expected: str, found: str) -> None:
+        self.file, self.what, self.expected, self.found = str(file), what, expected, found
+        super().__init__(
+            f"{self.file}: {what}: expected {expected}, found {found}; export the model again or reinstall the package"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self.what, self.expected, self.found)
 
 
 class MissingExtraError(TomasRouterError, ImportError):

@@ -15,10 +15,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from export.onnx import export
+from export.seal import seal
 from tomas_router.engines import core
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.engines.torch_engine import TorchEngine
-from tomas_router.errors import MissingExtraError, ModelArtifactError
+from tomas_router.errors import ArtifactMismatchError, MissingExtraError
 from tomas_router.model import tomas_model
 from tomas_router.planner.engine import CurveWindow, RoutingEngine, ToolEncodings
 from tomas_router.schema.registry import ToolSpec
@@ -204,7 +205,10 @@ def test_artifact_when_made_for_another_calibration_is_refused(directory: Path, 
     shutil.copytree(directory, copy)
     manifest = (copy / "manifest.json").read_text()
     (copy / "manifest.json").write_text(manifest.replace('"twin_margin"', '"twins"'))
-    with pytest.raises(ModelArtifactError, match=r"manifest\.json is for another version"):
+    seal(copy)
+    with pytest.raises(
+        ArtifactMismatchError, match=r"manifest\.json: calibration: expected .*twin_margin, found .*twins"
+    ):
         OnnxEngine.load(copy)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from tomas_router import __version__
 from tomas_router.cli import (
+    artifacts,
     demo,
     execute,
     ledger,
@@ -22,7 +23,7 @@ from tomas_router.cli import (
 )
 from tomas_router.cli.exit_codes import BAD_INPUT, INFEASIBLE
 
-COMMANDS = (plan, execute, ledger, validate, registry, schema, profile, snapshot, record, modules, demo)
+COMMANDS = (plan, execute, ledger, validate, registry, schema, artifacts, profile, snapshot, record, modules, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

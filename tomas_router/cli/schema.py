@@ -9,7 +9,7 @@ from typing import Any
 
 from tomas_router.cli.exit_codes import OK
 
-CONTRACTS = ("plan", "registry", "request", "profiling")
+CONTRACTS = ("plan", "registry", "request", "profiling", "manifest")
 
 
 def add_parser(subparsers: Any) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +18,9 @@ from numpy.typing import NDArray
 from tomas_router.engines.core import Cache, EngineCore, OpenHeads, SmallTensors, StepHeads
 from tomas_router.engines.preparation import Preparation
 from tomas_router.engines.token_table import TokenTable
-from tomas_router.errors import MissingExtraError, ModelArtifactError
+from tomas_router.errors import ArtifactMismatchError, MissingExtraError, ModelArtifactError
 from tomas_router.features.curve import CurveScaler
+from tomas_router.features.special_tokens import SPECIAL_TOKENS
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration, Float, ToolBatch, ToolEncodings
@@ -34,18 +39,29 @@ THREADED = (TEXT, "backbone", "tool_encoder", "lm_head")
 """Graphs large enough to gain from several threads."""
 
 
+@dataclass(frozen=True)
+class InterfaceDifference:
+    """An input or output of a graph; None where one side has no more of them."""
+
+    graph: str
+    kind: str
+    seen: TensorEntry | None
+    written: TensorEntry | None
+
+
 class OnnxEngine(EngineCore):
     """One session a graph. Safe to share between threads."""
 
     def __init__(self, directory: Path, manifest: Manifest, provider: Provider, intra_op_num_threads: int) -> None:
         self._runtime = import_onnxruntime(provider)
+        check_runtime(directory, manifest, self._runtime.__version__)
         self._directory, self.manifest, self._provider = directory, manifest, provider
         self._threads = intra_op_num_threads
         self._sessions: dict[str, Any] = {}
         self._lock = Lock()
         super().__init__(
             preparation_of(directory, manifest),
-            small_tensors_of(directory / SMALL_TENSORS),
+            small_tensors_of(directory / SMALL_TENSORS, manifest),
             calibration_of(directory, manifest),
             manifest.sizes.max_prefix_tools,
             manifest.sizes.virtual_tokens,
@@ -53,7 +69,8 @@ class OnnxEngine(EngineCore):
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
         self.trained_on = manifest.trained_on
-        assert manifest.token_table is not None  # ``load`` saw to it
+        if manifest.token_table is None:
+            raise ArtifactMismatchError(directory / MANIFEST, "token_table", "a table", "none")
         self._tokens = TokenTable(directory, manifest.token_table)
         for graph in LOADED_AT_START:
             if graph in manifest.graphs:
@@ -66,7 +83,8 @@ class OnnxEngine(EngineCore):
         provider: Provider = "cpu",
         *,
         intra_op_num_threads: int = 1,
-        verify: Verification = "quick",
+        verify: Verification = "once",
+        cache_dir: str | Path | None = None,
     ) -> OnnxEngine:
         """Loads a model directory.
 
@@ -74,24 +92,27 @@ class OnnxEngine(EngineCore):
             directory: What ``python -m export.onnx`` wrote, or the packaged model.
             provider: ``cpu`` or ``cuda``.
             intra_op_num_threads: One by default: a router must not be the noisy neighbour of the tools it places.
-            verify: ``quick`` compares all sizes and hashes the small files; ``full`` hashes every file.
+            verify: When files above 8 MB are hashed: ``once``, unless ``cache_dir`` remembers it, or ``always``. Sizes
+                and small files are checked every time.
+            cache_dir: Where it is remembered that a file was hashed and found right.
 
         Raises:
             UntrainedModelError: The directory holds no exported model.
-            ModelArtifactError: A file is missing, altered, or cannot be loaded; names the file.
+            ArtifactMismatchError: A file is missing, altered, or made for another version of this package or of ONNX
+                Runtime; says file, expected and found.
+            ModelArtifactError: ONNX Runtime cannot load a graph; names the file.
             MissingExtraError: ONNX Runtime is not installed, or not the one for ``provider``.
-            ValueError: ``provider`` is unknown, or the thread count is negative.
+            ValueError: ``provider`` or ``verify`` is unknown, or the thread count is negative.
         """
         if provider not in PROVIDERS:
             raise ValueError(f"provider must be 'cpu' or 'cuda', got {provider!r}")
         if intra_op_num_threads < 0:
             raise ValueError(f"intra_op_num_threads must be >= 0 (0 = all cores), got {intra_op_num_threads}")
-        manifest = read_manifest(directory, verify)
-        if manifest.layout != "embedded" or manifest.token_table is None:
-            raise ModelArtifactError(
-                f"{Path(directory) / MANIFEST} has layout {manifest.layout!r}: OptimumEngine runs it, not OnnxEngine"
-            )
-        return cls(Path(directory), manifest, provider, intra_op_num_threads)
+        directory = Path(directory)
+        manifest = read_manifest(directory, verify, cache_dir)
+        if manifest.layout != "embedded":
+            raise ArtifactMismatchError(directory / MANIFEST, "layout", "embedded", manifest.layout)
+        return cls(directory, manifest, provider, intra_op_num_threads)
 
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
         """See ``RoutingEngine``."""
@@ -171,6 +192,17 @@ class OnnxEngine(EngineCore):
         session = self._session(graph)
         return tuple(map(_seen, session.get_inputs())), tuple(map(_seen, session.get_outputs()))
 
+    def interface_difference(self) -> InterfaceDifference | None:
+        """The first input or output that ONNX Runtime sees otherwise than the manifest says; loads every graph."""
+        for graph, entry in self.manifest.graphs.items():
+            inputs, outputs = self.interface(graph)
+            for kind, seen, written in (("input", inputs, entry.inputs), ("output", outputs, entry.outputs)):
+                pairs = zip_longest(seen, written)
+                different = next(((s, w) for s, w in pairs if s != w), None)
+                if different is not None:
+                    return InterfaceDifference(graph, kind, *different)
+        return None
+
     def _session(self, graph: str) -> Any:
         session = self._sessions.get(graph)
         if session is None:
@@ -220,38 +252,80 @@ def _seen(tensor: Any) -> TensorEntry:
     return TensorEntry(name=tensor.name, dtype=ONNX_DTYPES.get(dtype, dtype), shape=tuple(tensor.shape))
 
 
-def small_tensors_of(path: Path) -> SmallTensors:
-    """The parameters that engines read without a graph."""
-    with np.load(path, allow_pickle=False) as arrays:
-        return SmallTensors(
-            arrays["special"],
-            arrays["links"],
-            arrays["tool_token_gain"],
-            float(arrays["prior_weight"]),
-            float(arrays["repeat_bias"]),
-            arrays["retrieval_weight"],
-            arrays["retrieval_projection"],
-            arrays["retrieval_states"],
-        )
+def check_runtime(directory: Path, manifest: Manifest, version: str) -> None:
+    """Refuses an ONNX Runtime older than the graphs need.
+
+    Raises:
+        ArtifactMismatchError: It is older; says which is needed.
+    """
+    least = manifest.least_onnxruntime
+    if least is not None and _numbers(version) < _numbers(least):
+        raise ArtifactMismatchError(directory / MANIFEST, "onnxruntime", f"{least} or newer", version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """``1.24.1`` or ``1.24.1.dev20260114`` as (1, 24, 1)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def small_tensors_of(path: Path, manifest: Manifest) -> SmallTensors:
+    """The parameters that engines read without a graph.
+
+    Raises:
+        ArtifactMismatchError: The file is unreadable, or of another version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            small = SmallTensors(
+                arrays["special"],
+                arrays["links"],
+                arrays["tool_token_gain"],
+                float(arrays["prior_weight"]),
+                float(arrays["repeat_bias"]),
+                arrays["retrieval_weight"],
+                arrays["retrieval_projection"],
+                arrays["retrieval_states"],
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactMismatchError(path, "content", "the arrays of this version", str(error)) from error
+    expected, found = (len(SPECIAL_TOKENS), manifest.sizes.d_model), small.special_4D.shape
+    if found != expected:
+        raise ArtifactMismatchError(path, "shape of 'special'", str(expected), str(found))
+    return small
 
 
 def calibration_of(directory: Path, manifest: Manifest) -> Calibration:
     """The manifest's fitted numbers.
 
     Raises:
-        ModelArtifactError: They are those of another version.
+        ArtifactMismatchError: They are those of another version.
     """
     try:
         return Calibration(**manifest.calibration)
     except TypeError as error:
-        raise ModelArtifactError(f"{directory / MANIFEST} is for another version: calibration: {error}") from error
+        expected = ", ".join(Calibration.__dataclass_fields__)
+        raise ArtifactMismatchError(
+            directory / MANIFEST, "calibration", expected, ", ".join(manifest.calibration)
+        ) from error
+
+
+def _tokenizer(path: Path, manifest: Manifest) -> TextTokenizer:
+    try:
+        tokenizer = TextTokenizer.load(path)
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise ArtifactMismatchError(path, "content", "a tokenizer", str(error)) from error
+    if tokenizer.vocab_size > manifest.sizes.vocab:
+        raise ArtifactMismatchError(
+            path, "vocabulary", f"at most {manifest.sizes.vocab} tokens", f"{tokenizer.vocab_size} tokens"
+        )
+    return tokenizer
 
 
 def preparation_of(directory: Path, manifest: Manifest) -> Preparation:
     """Tokenizer, scalers and limits of exported artifacts."""
     rows, curves, sizes = manifest.row_scaler, manifest.curve_scaler, manifest.sizes
     return Preparation(
-        TextTokenizer.load(directory / manifest.tokenizer),
+        _tokenizer(directory / manifest.tokenizer, manifest),
         RowScaler(rows.mode, rows.offset, rows.scale),
         CurveScaler(curves.mode, curves.offset, curves.scale),
         sizes.max_task_tokens,

@@ -29,6 +29,8 @@ from tomas_router.engines.onnx_engine import (
     SMALL_TENSORS,
     Provider,
     calibration_of,
+    check_runtime,
+    import_onnxruntime,
     preparation_of,
     small_tensors_of,
 )
@@ -36,7 +38,7 @@ from tomas_router.engines.ort_backbone import DeviceCache, OrtBackbone
 from tomas_router.engines.preparation import Preparation
 from tomas_router.engines.text_stream import TextStream
 from tomas_router.engines.widened import widened
-from tomas_router.errors import ModelArtifactError
+from tomas_router.errors import ArtifactMismatchError
 from tomas_router.features.special_tokens import EXPLANATION_CUE, RESOURCE_CFG, SPECIAL_TOKENS, TOOL_ID, TOOL_PLAN
 from tomas_router.planner.engine import (
     Calibration,
@@ -111,11 +113,12 @@ class OptimumEngine:
         self.calibration: Calibration = calibration_of(directory, manifest)
         self.max_prefix_tools = manifest.sizes.max_prefix_tools
         self.preparation: Preparation = preparation_of(directory, manifest)
+        check_runtime(directory, manifest, import_onnxruntime(provider).__version__)
         self.place = Place.of(provider)
         self._directory, self._threads = directory, threads
         self._lock = RLock()
         self._sessions: dict[str, BoundSession] = {}
-        small = small_tensors_of(directory / SMALL_TENSORS)
+        small = small_tensors_of(directory / SMALL_TENSORS, manifest)
         self._prior_weight, self._repeat_bias = small.prior_weight, small.repeat_bias
         self._special_4D, self._links_2D = self._up(small.special_4D), self._up(small.links_2D)
         self._gain_D = self._up(small.tool_token_gain_D)
@@ -138,7 +141,8 @@ class OptimumEngine:
         provider: Provider = "cpu",
         *,
         intra_op_num_threads: int = 1,
-        verify: Verification = "quick",
+        verify: Verification = "once",
+        cache_dir: str | Path | None = None,
         buckets: bool | None = None,
     ) -> OptimumEngine:
         """Loads a model directory of layout ``optimum``.
@@ -148,23 +152,23 @@ class OptimumEngine:
             provider: ``cpu`` or ``cuda``. On a processor, half precision is widened to float32 at load.
             intra_op_num_threads: Of the processor.
             verify: As for ``OnnxEngine.load``.
+            cache_dir: Likewise.
             buckets: Round lengths up, so that a GPU can record the kernels of each length once and replay them; by
                 default on a GPU.
 
         Raises:
             UntrainedModelError: The directory holds no exported model.
-            ModelArtifactError: A file is missing, altered, of another layout, or cannot be loaded; names the file.
+            ArtifactMismatchError: A file is missing, altered, of another layout or version; says expected and found.
+            ModelArtifactError: ONNX Runtime cannot load a graph; names the file.
             MissingExtraError: ONNX Runtime is not installed, or not the one for ``provider``.
             ValueError: ``provider`` is unknown.
         """
         if provider not in PROVIDERS:
             raise ValueError(f"provider must be 'cpu' or 'cuda', got {provider!r}")
         directory = Path(directory)
-        manifest = read_manifest(directory, verify)
+        manifest = read_manifest(directory, verify, cache_dir)
         if manifest.layout != "optimum":
-            raise ModelArtifactError(
-                f"{directory / MANIFEST} has layout {manifest.layout!r}: OnnxEngine runs it, not OptimumEngine"
-            )
+            raise ArtifactMismatchError(directory / MANIFEST, "layout", "optimum", manifest.layout)
         rounded = provider == "cuda" if buckets is None else buckets
         return cls(directory, manifest, provider, intra_op_num_threads, rounded)
 

@@ -33,6 +33,7 @@ from tomas_router.runtime.ledger import NO_TERMS, BookingTerms, Ledger
 from tomas_router.runtime.online_profile import OnlineProfile
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.runtime.timeline import SystemTimeline, Tail
+from tomas_router.schema.manifest import Verification
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import InputSize, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
@@ -102,23 +103,34 @@ class Planner:
 
     @classmethod
     def load(
-        cls, model_dir: str | Path | None = None, provider: Literal["cpu", "cuda"] = "cpu", **options: Any
+        cls,
+        model_dir: str | Path | None = None,
+        provider: Literal["cpu", "cuda"] = "cpu",
+        *,
+        verify: Verification = "once",
+        cache_dir: str | Path | None = None,
+        **options: Any,
     ) -> Planner:
         """A planner on an exported model, run by ONNX Runtime; by default the packaged one.
 
         Args:
             model_dir: what ``python -m export.onnx`` wrote.
             provider: ``cpu`` or ``cuda``.
+            verify: ``once`` hashes large files only where ``cache_dir`` does not remember them; ``always`` does so at
+                every start.
+            cache_dir: keeps encoded tools, and the memory of verified files, for a quick start of the next process.
             **options: as for ``Planner``.
 
         Raises:
             UntrainedModelError: the directory holds no trained model.
-            ModelArtifactError: a file is missing or altered.
+            ArtifactMismatchError: a file is missing, altered or for another version; says file, expected and found.
             MissingExtraError: ONNX Runtime is not installed.
         """
         # By name, because engines are a layer above: they implement this package's protocol.
         engines = import_module("tomas_router.engines.onnx_engine")
-        return cls(engines.OnnxEngine.load(model_dir or shipped.model_dir(), provider), **options)
+        directory = model_dir or shipped.model_dir()
+        engine = engines.OnnxEngine.load(directory, provider, verify=verify, cache_dir=cache_dir)
+        return cls(engine, cache_dir=cache_dir, **options)
 
     def plan(
         self,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from tomas_router.schema.manifest import Manifest
 from tomas_router.schema.plan import ToolPlan
 from tomas_router.schema.profiling import ProfileRow
 from tomas_router.schema.registry import MAX_TOOLS, ToolSpec
@@ -26,6 +27,7 @@ CONTRACTS: dict[str, TypeAdapter[Any]] = {
     "registry": TypeAdapter(Annotated[list[ToolSpec], Field(min_length=1, max_length=MAX_TOOLS)] | ToolList),
     "request": TypeAdapter(PlanRequest),
     "profiling": TypeAdapter(ProfileRow),
+    "manifest": TypeAdapter(Manifest),
 }
 
 

@@ -1,29 +1,35 @@
-"""The contract of a model directory: ``manifest.json`` beside the graphs."""
+"""The contract of a model directory: ``manifest.json`` beside the graphs; ``docs/artifacts.md`` has the layout."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tomas_router.errors import ModelArtifactError, UntrainedModelError
+from tomas_router.errors import ArtifactMismatchError, UntrainedModelError
+from tomas_router.schema.file_check import HashMemory, check_hash, check_size
+from tomas_router.schema.onnx_header import declared_opsets
 
 MANIFEST = "manifest.json"
 Quantisation = Literal["none", "int8", "packed", "int4"]
 Layout = Literal["embedded", "optimum"]
 """Which engine the graphs are made for: ``OnnxEngine``, or ``OptimumEngine`` and a GPU."""
 Precision = Literal["float32", "float16", "bfloat16"]
-Verification = Literal["quick", "full"]
+Verification = Literal["once", "always"]
+SchemaVersion = Literal["1.0", "1.1"]
+NO_CHECKSUM = "0" * 64
+"""Stands in the place of the checksum while it is computed."""
 
 HASHED_AT_START_BYTES = 8 << 20
-"""Files up to this size are hashed at every start, which takes milliseconds; larger ones only on request."""
+"""Files up to this size are hashed at every start, which takes milliseconds; larger ones once, if remembered."""
 
 
 class _Contract(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class FileEntry(_Contract):
@@ -47,6 +53,8 @@ class GraphEntry(_Contract):
     file: str
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
+    opset: int | None = None
+    """Version of the default operator set where it is not the manifest's."""
 
 
 class ArrayEntry(_Contract):
@@ -116,7 +124,10 @@ class Tolerance(_Contract):
 class Manifest(_Contract):
     """Everything that is needed to use the graphs from any language."""
 
-    schema_version: Literal["1.0"] = "1.0"
+    schema_version: SchemaVersion = "1.1"
+    """1.0 had neither ``checksum`` nor ``least_onnxruntime``."""
+    checksum: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """SHA-256 of this file with the 64 digits of the checksum itself written as zeros."""
     name: str
     fingerprint: str
     """Changes with any file; part of every cache key."""
@@ -129,32 +140,57 @@ class Manifest(_Contract):
     """False for artifacts with random weights, which are for timing: no planner accepts them."""
     quantisation: Quantisation
     opset: int
+    """Version of the default operator set that every graph declares, unless its entry names another."""
+    least_onnxruntime: str | None = None
+    """Oldest ONNX Runtime that has every operator of the graphs, in any language."""
     sizes: Sizes
     row_scaler: RowScalerEntry
     curve_scaler: CurveScalerEntry
     calibration: dict[str, float]
     tokenizer: str
+    """File of the tokenizer, in the format of Hugging Face's ``tokenizers``."""
     token_table: TokenTableEntry | None = None
     """None in layout ``optimum``, where the token table is a graph."""
     graphs: dict[str, GraphEntry]
     tolerance: Tolerance
     files: dict[str, FileEntry]
+    """Every file that a reader may open, by its name; names are plain, without folders."""
     versions: dict[str, str]
+    """What the export ran with; for people."""
     trained_on: tuple[str, ...] | None = None
     """Names of the data sources whose tools training showed; None where it was not recorded."""
 
+    @model_validator(mode="after")
+    def _files_are_listed(self) -> Manifest:
+        table = self.token_table
+        arrays = () if table is None else (table.values, table.scales)
+        used = {entry.file for entry in (*self.graphs.values(), *arrays) if entry is not None} | {self.tokenizer}
+        if unlisted := sorted(used - set(self.files)):
+            raise ValueError(f"every file in use must be listed under 'files', {unlisted} are not")
+        if folders := sorted(name for name in self.files if name in ("", ".", "..") or re.search(r"[/\\:]", name)):
+            raise ValueError(f"file names must be plain, without folders, got {folders}")
+        return self
 
-def read_manifest(directory: str | Path, verify: Verification = "quick") -> Manifest:
-    """Reads the manifest and checks the files it lists.
+
+def read_manifest(
+    directory: str | Path, verify: Verification = "once", cache_dir: str | Path | None = None
+) -> Manifest:
+    """Reads the manifest and checks the files that it lists.
+
+    Sizes, the manifest's own checksum, operator sets and the hashes of small files are checked every time.
 
     Args:
         directory: A model directory.
-        verify: ``quick`` compares all sizes and hashes the small files; ``full`` hashes every file.
+        verify: When large files are hashed: ``once``, unless ``cache_dir`` remembers it, or ``always``.
+        cache_dir: Where it is remembered that a file was hashed; None remembers nothing.
 
     Raises:
         UntrainedModelError: There is no manifest, so there are no trained heads.
-        ModelArtifactError: The manifest is malformed, or a file is missing or altered; names the file.
+        ArtifactMismatchError: A file is missing, altered or for another version; says file, expected and found.
+        ValueError: ``verify`` is unknown.
     """
+    if verify not in get_args(Verification):
+        raise ValueError(f"verify must be one of {get_args(Verification)}, got {verify!r}")
     directory = Path(directory)
     path = directory / MANIFEST
     if not path.exists():
@@ -162,31 +198,65 @@ def read_manifest(directory: str | Path, verify: Verification = "quick") -> Mani
             f"{directory} holds no {MANIFEST}: no trained model was exported there. Train one with "
             "'tomas train --config configs/embedded.yaml' and export it with 'python -m export.onnx'"
         )
-    try:
-        manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as error:
-        raise ModelArtifactError(f"{path} is not a valid manifest: {error}") from error
+    manifest = parse_manifest(path)
     for name, entry in manifest.files.items():
-        check_file(directory / name, entry, hashed=verify == "full" or entry.bytes <= HASHED_AT_START_BYTES)
+        check_size(directory / name, entry.bytes)
+    memory = HashMemory.below(cache_dir) if verify == "once" else None
+    for name, entry in manifest.files.items():
+        check_hash(directory / name, entry.sha256, memory if entry.bytes > HASHED_AT_START_BYTES else None)
+    for entry in manifest.graphs.values():
+        _check_opset(directory / entry.file, entry.opset or manifest.opset)
     return manifest
 
 
-def check_file(path: Path, entry: FileEntry, *, hashed: bool) -> None:
-    """Compares a file with its entry.
+def parse_manifest(path: Path) -> Manifest:
+    """Reads one manifest file, without a look at the files that it lists.
 
     Raises:
-        ModelArtifactError: The file is missing, has another size or (``hashed``) another content.
+        ArtifactMismatchError: It is altered, malformed or of another version; names the field.
     """
-    if not path.is_file():
-        raise ModelArtifactError(f"{path} is missing; export the model again or reinstall the package")
-    size = path.stat().st_size
-    if size != entry.bytes:
-        raise ModelArtifactError(f"{path} has {size} bytes, the manifest says {entry.bytes}")
-    if hashed and file_sha256(path) != entry.sha256:
-        raise ModelArtifactError(f"{path} was altered: its SHA-256 is not the manifest's")
+    data = path.read_bytes()
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise ArtifactMismatchError(path, "content", "JSON", str(error)) from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in get_args(SchemaVersion):
+        raise ArtifactMismatchError(path, "schema_version", " or ".join(get_args(SchemaVersion)), str(version))
+    _check_own_hash(path, data, content)
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "whole"
+        raise ArtifactMismatchError(path, field, first["msg"], _shortened(repr(first["input"]))) from error
 
 
-def file_sha256(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _check_own_hash(path: Path, data: bytes, content: dict[str, object]) -> None:
+    """The first version had no checksum; every later one must have it."""
+    checksum = content.get("checksum")
+    if checksum is None and content["schema_version"] == "1.0":
+        return
+    expected = str(checksum)
+    found = hashlib.sha256(data.replace(expected.encode(), NO_CHECKSUM.encode())).hexdigest()
+    if found != expected:
+        raise ArtifactMismatchError(path, "checksum", expected, found)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """The file's text, with its checksum."""
+    text = manifest.model_copy(update={"schema_version": "1.1", "checksum": NO_CHECKSUM}).model_dump_json(indent=1)
+    return f"{text}\n".replace(NO_CHECKSUM, hashlib.sha256(f"{text}\n".encode()).hexdigest(), 1)
+
+
+def _check_opset(path: Path, opset: int) -> None:
+    try:
+        found = declared_opsets(path).get("")
+    except ValueError as error:
+        raise ArtifactMismatchError(path, "content", "an ONNX graph", str(error)) from error
+    if found != opset:
+        raise ArtifactMismatchError(path, "opset", str(opset), str(found))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,55 @@
+"""Writes a model directory's manifest again in the current version, with a checksum, after checking every file.
+
+    python -m export.seal DIR
+
+For directories that an older version exported, or whose manifest was edited on purpose (a new threshold, say). The
+files themselves stay as they are, and one that is not what the manifest says is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from export.manifest import LEAST_ONNXRUNTIME
+from tomas_router.errors import TomasRouterError
+from tomas_router.schema.file_check import check_hash, check_size
+from tomas_router.schema.manifest import MANIFEST, Manifest, manifest_text, parse_manifest
+
+
+def seal(directory: Path) -> Manifest:
+    """Rewrites ``manifest.json``; on an error it is left as it was.
+
+    Raises:
+        ArtifactMismatchError: A file is not what the manifest says.
+        ValidationError: The manifest itself breaks its contract.
+    """
+    path = directory / MANIFEST
+    manifest = Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    for name, entry in manifest.files.items():
+        check_size(directory / name, entry.bytes)
+        check_hash(directory / name, entry.sha256)
+    if manifest.least_onnxruntime is None:
+        manifest = manifest.model_copy(update={"least_onnxruntime": LEAST_ONNXRUNTIME})
+    path.write_bytes(manifest_text(manifest).encode())
+    return parse_manifest(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 0 when sealed, 2 when something is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m export.seal", description=__doc__)
+    parser.add_argument("directory", type=Path)
+    args = parser.parse_args(argv)
+    try:
+        manifest = seal(args.directory)
+    except (TomasRouterError, ValueError, OSError) as error:
+        print(f"cannot seal {args.directory}: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.directory / MANIFEST}: version {manifest.schema_version}, checksum {manifest.checksum}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
