@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -136,12 +136,17 @@ def write_optimum_artifacts(job: OptimumJob, out: Path, report: Report = lambda 
 def _fill_backbone(graph: ModelProto, job: OptimumJob, shared: SharedWeights, report: Report) -> None:
     """Streams every weight of the layers into the shared file."""
     empty = {tensor.name: tensor for tensor in graph.graph.initializer if not tensor.raw_data}
+    first: dict[str, TensorProto] = {}
     layers = job.panels.model.backbone.config.num_hidden_layers
-
     for layer in range(layers):
         report(f"writing layer {layer + 1} of {layers}")
         for part, made in fused_layer(_reader(job.weights, layer), job.precision).items():
-            shared.fill(empty.pop(f"layers.{layer}.{part}"), raw_bytes(made()))
+            tensor = empty.pop(f"layers.{layer}.{part}")
+            if job.weights.layers_alike and part in first:
+                shared.fill_like(tensor, first[part])
+            else:
+                shared.fill(tensor, raw_bytes(made()))
+            first.setdefault(part, tensor)
     final = job.weights.read("norm.weight").to(residual_dtype(job.precision))
     shared.fill(empty.pop("final_norm"), raw_bytes(final))
     if empty:

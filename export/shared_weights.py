@@ -57,6 +57,13 @@ class SharedWeights:
             raise ValueError(f"weight {tensor.name} must have {expected} bytes, got {len(data)}")
         _point(tensor, *self.add(data))
 
+    @staticmethod
+    def fill_like(tensor: TensorProto, filled: TensorProto) -> None:
+        """Gives a tensor without content the content of one that has it."""
+        tensor.data_location = TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        tensor.external_data.extend(filled.external_data)
+
     def add(self, data: bytes) -> tuple[int, int]:
         """Offset and length of the data in the shared file."""
         key = hashlib.sha256(data).digest()

@@ -1,4 +1,4 @@
-"""Where the weights of an export come from, one tensor at a time: a checkpoint on disk, a model in memory, or chance.
+"""Where the weights of an export come from, one tensor at a time: a checkpoint on disk, or chance.
 
 Names are a Qwen2 model's: ``layers.3.self_attn.q_proj.weight``, ``norm.weight``, ``embed_tokens.weight``, and
 ``lm_head.weight``, which is the token table where the two are tied.
@@ -6,6 +6,8 @@ Names are a Qwen2 model's: ``layers.3.self_attn.q_proj.weight``, ``norm.weight``
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from pathlib import Path
 from typing import Protocol
@@ -15,13 +17,21 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import Qwen2Config
 
+from tomas_router.schema.file_check import file_sha256
+from tomas_router.training.lora import HIGH, LOW, load_lora, lora_scale, merged_weight
+
 PREFIX = "backbone.lm.model."
 LM_HEAD = "lm_head.weight"
 TABLE = "embed_tokens.weight"
+BLOCK = 1 << 20
+"""Random numbers that are drawn for a tensor; seconds matter where a billion are needed."""
 
 
 class WeightSource(Protocol):
     """Tensors of the backbone by name."""
+
+    layers_alike: bool
+    """Whether all layers hold the same numbers, so that one of them says it all."""
 
     def read(self, name: str) -> Tensor:
         """The tensor, on the processor, in the precision it is stored in."""
@@ -29,35 +39,50 @@ class WeightSource(Protocol):
 
 
 class CheckpointWeights:
-    """A checkpoint directory; what is not asked for never enters memory."""
+    """A checkpoint directory; what is not asked for never enters memory. LoRA is merged tensor by tensor."""
+
+    layers_alike = False
 
     def __init__(self, directory: Path, tied: bool) -> None:
-        self._files = {PREFIX: safe_open(str(directory / "model.safetensors"), framework="pt")}
-        self._head = None if tied else safe_open(str(directory / "lm_head.safetensors"), framework="pt")
+        self._files = [directory / "model.safetensors"] + ([] if tied else [directory / "lm_head.safetensors"])
+        stored = [safe_open(str(path), framework="pt") for path in self._files]
+        self._place = {name: file for file in stored for name in file.keys()}  # noqa: SIM118  # no mapping
+        self._tied = tied
+        self._lora = load_lora(directory)
+        self._scale = lora_scale(directory) if self._lora else 0.0
 
     def read(self, name: str) -> Tensor:
-        if name == LM_HEAD and self._head is not None:
-            tensor: Tensor = self._head.get_tensor(f"backbone.lm.{LM_HEAD}")
-            return tensor
-        stored: Tensor = self._files[PREFIX].get_tensor(PREFIX + (TABLE if name == LM_HEAD else name))
-        return stored
+        name = self._stored_name(name)
+        weight: Tensor = self._place[name].get_tensor(name)
+        layer = name.removesuffix(".weight")
+        if layer + LOW not in self._lora:
+            return weight
+        return merged_weight(weight, self._lora[layer + LOW], self._lora[layer + HIGH], self._scale)
 
+    def _stored_name(self, name: str) -> str:
+        if name != LM_HEAD:
+            return PREFIX + name
+        return f"{PREFIX}{TABLE}" if self._tied else f"backbone.lm.{LM_HEAD}"
 
-class ModelWeights:
-    """A Qwen2 model in memory."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._state = model.state_dict()
-
-    def read(self, name: str) -> Tensor:
-        return self._state[name if name == LM_HEAD else f"model.{name}"].detach().cpu()
+    def fingerprint(self) -> str:
+        """Changes with any weight."""
+        digest = hashlib.sha256()
+        for path in self._files:
+            digest.update(file_sha256(path).encode())
+        for name, tensor in sorted(self._lora.items()):
+            digest.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+        return f"checkpoint-{digest.hexdigest()[:16]}"
 
 
 class RandomWeights:
-    """Numbers of a fresh model's size, for timing. All layers hold the same ones, so a file stores them once.
+    """Numbers of a fresh model's size, repeated block by block, for timing.
+
+    All layers hold the same ones, so a file stores them once.
 
     A loaded graph still has every layer's weights at their own addresses, so that reading them costs what it would.
     """
+
+    layers_alike = True
 
     def __init__(self, config: Qwen2Config, seed: int = 0) -> None:
         self._config, self._seed = config, seed
@@ -74,7 +99,10 @@ class RandomWeights:
         if "norm" in name:
             return torch.ones(self._config.hidden_size)
         generator = torch.Generator().manual_seed(self._seed + sum(name.encode()))
-        return torch.randn(self._shape(name), generator=generator) * self._config.initializer_range
+        shape = self._shape(name)
+        count = math.prod(shape)
+        block = torch.randn(min(count, BLOCK), generator=generator) * self._config.initializer_range
+        return block.repeat(-(-count // len(block)))[:count].view(shape)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         config = self._config

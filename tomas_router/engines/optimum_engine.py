@@ -287,14 +287,11 @@ class OptimumEngine:
         last = self._last_prefix
         if last is not None and last.tools is tools and np.array_equal(last.shortlist, shortlist):
             return last
-        keys, values = tools.encodings.prefix_keys[shortlist], tools.encodings.prefix_values[shortlist]
-        count, layers, heads, width = keys.shape
-        kv_ZHPC = np.stack([keys, values], axis=2).transpose(1, 2, 3, 0, 4).reshape(2 * layers, heads, count, width)
-        cache = DeviceCache(
-            self._up(kv_ZHPC).unsqueeze(1).to(self.backbone.work),
-            torch.ones(1, count, dtype=torch.int64, device=self.place.device),
-            torch.ones(1, 1, dtype=torch.int64, device=self.place.device),
+        keys, values = (
+            self._up(prefix[shortlist].transpose(1, 2, 0, 3)).unsqueeze(0)
+            for prefix in (tools.encodings.prefix_keys, tools.encodings.prefix_values)
         )
+        cache, count = self.backbone.cache_of(keys, values), len(shortlist)
         index_P = self._up(shortlist)
         chosen = {"v_toolaware": tools.v_toolaware_ND[index_P]}
         keys_PQ = self._run("tool_set", chosen, {"keys": (count,)})["keys"]

@@ -103,6 +103,17 @@ class OrtBackbone(ORTModelForCausalLM):  # type: ignore[misc]
             torch.full((batch, 1), position, dtype=torch.int64, device=device),
         )
 
+    def cache_of(self, keys_BYHPC: Tensor, values_BYHPC: Tensor) -> DeviceCache:
+        """Keys and values of earlier tokens, which took no position but 0 (the tools), as a cache."""
+        batch, layers, heads, past, width = keys_BYHPC.shape
+        kv = torch.stack([keys_BYHPC, values_BYHPC], dim=2).permute(1, 2, 0, 3, 4, 5)
+        device = self.place.device
+        return DeviceCache(
+            kv.reshape(2 * layers, batch, heads, past, width).to(device, self.work),
+            torch.ones(batch, past, dtype=torch.int64, device=device),
+            torch.ones(batch, 1, dtype=torch.int64, device=device),
+        )
+
     def hidden(
         self,
         embeds_BTD: Tensor,

@@ -111,7 +111,7 @@ class Planner:
         cache_dir: str | Path | None = None,
         **options: Any,
     ) -> Planner:
-        """A planner on an exported model, run by ONNX Runtime; by default the packaged one.
+        """A planner on an exported model, run by ONNX Runtime, or through Optimum; by default the packaged one.
 
         Args:
             model_dir: what ``python -m export.onnx`` wrote.
@@ -127,9 +127,9 @@ class Planner:
             MissingExtraError: ONNX Runtime is not installed.
         """
         # By name, because engines are a layer above: they implement this package's protocol.
-        engines = import_module("tomas_router.engines.onnx_engine")
+        engines = import_module("tomas_router.engines.load")
         directory = model_dir or shipped.model_dir()
-        engine = engines.OnnxEngine.load(directory, provider, verify=verify, cache_dir=cache_dir)
+        engine = engines.load_engine(directory, provider, verify=verify, cache_dir=cache_dir)
         return cls(engine, cache_dir=cache_dir, **options)
 
     def plan(
