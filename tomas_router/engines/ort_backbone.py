@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from optimum.onnxruntime import ORTModelForCausalLM
 from torch import Tensor
-from transformers import Qwen2Config
+from transformers import GenerationConfig, Qwen2Config
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from tomas_router.engines.bound_session import BoundSession, Place
@@ -83,7 +83,8 @@ class OrtBackbone(ORTModelForCausalLM):  # type: ignore[misc]
             lm_head: Gives the LM head, which is loaded for text only.
             buckets: Round lengths up; without it every pass has its own lengths and nothing is recorded.
         """
-        super().__init__(config=config, session=backbone.session, use_io_binding=True)
+        generation = GenerationConfig.from_model_config(config)
+        super().__init__(config=config, session=backbone.session, use_io_binding=True, generation_config=generation)
         self.backbone, self.embedding, self.lm_head = backbone, embedding, lm_head
         self.place: Place = backbone.place
         self.work: torch.dtype = backbone.dtype("inputs_embeds")
@@ -243,19 +244,18 @@ class OrtBackbone(ORTModelForCausalLM):  # type: ignore[misc]
         input_ids: Tensor,
         past_key_values: DeviceCache | None = None,
         inputs_embeds: Tensor | None = None,
-        read: int = 0,
+        cache_position: Tensor | None = None,
         **_: Any,
     ) -> dict[str, Any]:
-        """What ``generate`` feeds next: everything at first, then the newest token.
+        """What ``generate`` feeds next: the whole prompt at first, then the newest token.
 
-        A cache given to ``generate`` is a prefix (the tools) that stands before all of ``input_ids``; ``inputs_embeds``
-        (the curve's virtual tokens and the task) replace ``input_ids`` in the first pass.
+        A cache given to ``generate`` is a prefix (the tools) that stands before the prompt; a prompt of embeddings (the
+        curve's virtual tokens and the task) comes with no ids yet.
         """
-        return {
-            "input_ids": input_ids[:, -1:] if read else (None if inputs_embeds is not None else input_ids),
-            "inputs_embeds": None if read else inputs_embeds,
-            "past_key_values": past_key_values,
-        }
+        if inputs_embeds is not None and input_ids.shape[1] == 0:
+            return {"inputs_embeds": inputs_embeds, "past_key_values": past_key_values}
+        fresh = 1 if inputs_embeds is not None or cache_position is None else len(cache_position)
+        return {"input_ids": input_ids[:, -fresh:], "past_key_values": past_key_values}
 
 
 def new_token_bucket(count: int) -> int:
