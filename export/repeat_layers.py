@@ -110,8 +110,9 @@ def _repeat_values(graph: GraphProto, layers: int) -> None:
             copied.name = _named(tensor.name, layer)
             graph.initializer.append(copied)
     for values in (graph.input, graph.output):
-        for value in [v for v in values if place(v.name) == TEMPLATE]:
-            for layer in range(TEMPLATE + 1, layers):
+        last = [value for value in values if place(value.name) == TEMPLATE]
+        for layer in range(TEMPLATE + 1, layers):
+            for value in last:
                 extra = ValueInfoProto()
                 extra.CopyFrom(value)
                 extra.name = _named(value.name, layer)
