@@ -447,7 +447,7 @@ from benchmarks.gpu_7b import build_artifacts
 from export.host_memory import memory_need
 from tomas_router.config import load_config
 config = load_config("configs/default.yaml").model
-sizes = dict(vocab_size=60000, hidden_size=768, intermediate_size=8192, num_hidden_layers=6, num_attention_heads=6,
+sizes = dict(vocab_size=49152, hidden_size=768, intermediate_size=6144, num_hidden_layers=3, num_attention_heads=6,
              num_key_value_heads=2)
 build_artifacts(config, sizes, "bfloat16", Path({str(tmp_path / "out")!r}))
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

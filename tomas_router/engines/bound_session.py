@@ -43,7 +43,8 @@ class Place:
         if hasattr(runtime, "preload_dlls"):
             runtime.preload_dlls()  # the CUDA libraries that came as Python packages
         device = torch.device("cuda", torch.cuda.current_device())
-        return cls(provider, device, torch.cuda.Stream(device))
+        stream: Any = torch.cuda.Stream
+        return cls(provider, device, stream(device))
 
     def providers(self, *, cuda_graph: bool) -> list[Any]:
         """As ``InferenceSession`` takes them."""

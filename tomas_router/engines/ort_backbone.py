@@ -231,9 +231,12 @@ class OrtBackbone(ORTModelForCausalLM):  # type: ignore[misc]
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Ids or embeddings of new tokens to the last position's logits (B, 1, W), all hidden states and the cache."""
-        if (input_ids is None) == (inputs_embeds is None):
+        if input_ids is not None and inputs_embeds is None:
+            embeds = self.embed(input_ids)
+        elif inputs_embeds is not None and input_ids is None:
+            embeds = inputs_embeds
+        else:
             raise ValueError("exactly one of input_ids and inputs_embeds is needed")
-        embeds = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
         cache = past_key_values or self.empty_cache(embeds.shape[0])
         hidden, longer = self.hidden(embeds, cache)
         logits = self.logits(hidden[:, -1]).unsqueeze(1)

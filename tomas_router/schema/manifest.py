@@ -204,8 +204,8 @@ def read_manifest(
     memory = HashMemory.below(cache_dir) if verify == "once" else None
     for name, entry in manifest.files.items():
         check_hash(directory / name, entry.sha256, memory if entry.bytes > HASHED_AT_START_BYTES else None)
-    for entry in manifest.graphs.values():
-        _check_opset(directory / entry.file, entry.opset or manifest.opset)
+    for graph in manifest.graphs.values():
+        _check_opset(directory / graph.file, graph.opset or manifest.opset)
     return manifest
 
 
