@@ -282,3 +282,25 @@ def test_open_when_inputs_are_impossible_says_so(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         engine.open("a", tools, np.array(shortlist, dtype=np.int64), window(0, 1), links)
+
+
+def test_artifacts_verify_when_the_layout_is_optimum_reads_the_graphs_without_loading_them(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from tomas_router.cli.main import main
+
+    assert main(["artifacts", "verify", str(directory)]) == 0
+    assert "10 graphs are read" in capsys.readouterr().out
+    copy = tmp_path / "copy"
+    shutil.copytree(directory, copy)
+    manifest = read_manifest(copy)
+    entry = manifest.graphs["backbone"]
+    renamed = entry.model_copy(
+        update={"inputs": (entry.inputs[0].model_copy(update={"name": "embeds"}), *entry.inputs[1:])}
+    )
+    graphs = manifest.graphs | {"backbone": renamed}
+    (copy / MANIFEST).write_text(manifest_text(manifest.model_copy(update={"graphs": graphs})))
+    assert main(["artifacts", "verify", str(copy)]) == 2
+    assert "inputs_embeds" in capsys.readouterr().err
