@@ -46,13 +46,13 @@ from tomas_router import shipped
 from tomas_router.config import ModelConfig, load_config
 from tomas_router.engines.bound_session import BoundSession, Place
 from tomas_router.engines.onnx_engine import import_onnxruntime
-from tomas_router.engines.optimum_engine import OpenRequest, OptimumEngine
+from tomas_router.engines.optimum_engine import OptimumEngine
 from tomas_router.engines.ort_backbone import DeviceCache, OrtBackbone
 from tomas_router.errors import UntrainedModelError
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
-from tomas_router.planner.engine import Calibration, CurveWindow, ToolEncodings
+from tomas_router.planner.engine import Calibration, CurveWindow, OpenRequest, ToolEncodings
 from tomas_router.planner.planner import Planner
 from tomas_router.schema.registry import ToolSpec
 from tomas_router.training.checkpoint import Checkpoint, Statistics

@@ -11,9 +11,9 @@ from export.fused_qwen2 import Precision
 from export.optimum_artifacts import TOLERANCES
 from export.parity import ParityError, ParityReport
 from export.sample_inputs import PARITY_REQUESTS, PARITY_TOOLS, shortlist, tool_batch, window
-from tomas_router.engines.optimum_engine import OpenRequest, OptimumEngine
+from tomas_router.engines.optimum_engine import OptimumEngine
 from tomas_router.engines.torch_engine import TorchEngine
-from tomas_router.planner.engine import Opening, StepOutcome
+from tomas_router.planner.engine import Opening, OpenRequest, StepOutcome
 from tomas_router.training.checkpoint import Checkpoint
 
 STEPS = 3

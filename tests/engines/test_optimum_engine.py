@@ -20,10 +20,10 @@ from tomas_router import Planner, SystemTimeline, shipped
 from tomas_router.config import BackboneConfig
 from tomas_router.datasets.rows import load_rows
 from tomas_router.engines.onnx_engine import OnnxEngine
-from tomas_router.engines.optimum_engine import OpenRequest, OptimumEngine, joined
+from tomas_router.engines.optimum_engine import OptimumEngine, joined
 from tomas_router.engines.ort_backbone import new_token_bucket
 from tomas_router.errors import ArtifactMismatchError, MissingExtraError, UntrainedModelError
-from tomas_router.planner.engine import CurveWindow, ToolEncodings
+from tomas_router.planner.engine import CurveWindow, OpenRequest, ToolEncodings
 from tomas_router.schema.manifest import MANIFEST, manifest_text, read_manifest
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
@@ -107,6 +107,23 @@ def test_plans_when_made_by_the_plain_engine_are_the_same_on_200_requests(
         assert_alike(decided(plan), decided(expected), row.id)
         statuses.add(str(plan.status))
     assert len(statuses) > 1  # plans and refusals both
+
+
+def test_plan_together_when_timelines_differ_gives_the_plans_of_one_by_one(
+    engine: OptimumEngine, plain: OnnxEngine
+) -> None:
+    rows = load_rows(shipped.instructions_path("val"))[: 2 * len(TIMELINES)]
+    requests = [{"instruction": row.instruction, "num_steps": (None, 1, 2, 3)[n % 4]} for n, row in enumerate(rows)]
+    timelines = [SystemTimeline.from_csv(shipped.timeline_path(name)) for name in TIMELINES] * 2
+    for planner in (Planner(engine, max_steps=3), Planner(engine, max_steps=3, beam_width=2), Planner(plain)):
+        together = planner.plan_together(requests, timelines)
+        assert len(together) == len(rows)
+        for request, timeline, plan in zip(requests, timelines, together, strict=True):
+            alone = planner.plan(request, timeline=timeline)
+            assert_alike(decided(plan), decided(alone), request["instruction"])
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        planner.plan_together(requests[:2], timelines[:1])
+    assert planner.plan_together([], []) == []
 
 
 def decided(plan: Any) -> dict[str, Any]:

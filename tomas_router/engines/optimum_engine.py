@@ -46,6 +46,7 @@ from tomas_router.planner.engine import (
     Float,
     Int,
     Opening,
+    OpenRequest,
     StepOutcome,
     ToolBatch,
     ToolEncodings,
@@ -94,18 +95,8 @@ class State:
     used: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class OpenRequest:
-    """One request of a batch."""
-
-    instruction: str
-    shortlist: Int
-    window: CurveWindow
-    links: str = "dataflow"
-
-
 class OptimumEngine:
-    """Implements ``planner.engine.RoutingEngine``; threads take turns."""
+    """Implements ``planner.engine.BatchEngine``; threads take turns."""
 
     def __init__(self, directory: Path, manifest: Manifest, provider: Provider, threads: int, buckets: bool) -> None:
         self.manifest, self.name, self.fingerprint = manifest, manifest.name, manifest.fingerprint
