@@ -24,6 +24,7 @@ from tomas_router.engines.optimum_engine import OptimumEngine, joined
 from tomas_router.engines.ort_backbone import new_token_bucket
 from tomas_router.errors import ArtifactMismatchError, MissingExtraError, UntrainedModelError
 from tomas_router.planner.engine import CurveWindow, OpenRequest, ToolEncodings
+from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.schema.manifest import MANIFEST, manifest_text, read_manifest
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
@@ -36,6 +37,8 @@ pytestmark = pytest.mark.m5
 BACKBONE = BackboneConfig(source="random", sizes=tiny.SIZES)
 TIMELINES = ("system_profiling", "idle", "busy", "bursty", "fragmented", "no_gpu")
 REQUESTS = 200
+PATIENT = SearchLimits(budget_ms=60_000.0)
+"""A search that ends by itself: one with a time limit may end elsewhere in another run."""
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +97,7 @@ def open_requests(count: int) -> list[OpenRequest]:
 def test_plans_when_made_by_the_plain_engine_are_the_same_on_200_requests(
     engine: OptimumEngine, plain: OnnxEngine
 ) -> None:
-    # Longer plans are placed by a search with a time limit, which two runs may end at different places.
-    ours, theirs = Planner(engine, max_steps=3), Planner(plain, max_steps=3)
+    ours, theirs = Planner(engine, limits=PATIENT, max_steps=3), Planner(plain, limits=PATIENT, max_steps=3)
     timelines = [SystemTimeline.from_csv(shipped.timeline_path(name)) for name in TIMELINES]
     statuses = set()
     rows = load_rows(shipped.instructions_path("val"))[:REQUESTS]
@@ -115,7 +117,9 @@ def test_plan_together_when_timelines_differ_gives_the_plans_of_one_by_one(
     rows = load_rows(shipped.instructions_path("val"))[: 2 * len(TIMELINES)]
     requests = [{"instruction": row.instruction, "num_steps": (None, 1, 2, 3)[n % 4]} for n, row in enumerate(rows)]
     timelines = [SystemTimeline.from_csv(shipped.timeline_path(name)) for name in TIMELINES] * 2
-    for planner in (Planner(engine, max_steps=3), Planner(engine, max_steps=3, beam_width=2), Planner(plain)):
+    one_by_one = Planner(plain, limits=PATIENT, max_steps=3)
+    wide = Planner(engine, limits=PATIENT, max_steps=3, beam_width=2)
+    for planner in (Planner(engine, limits=PATIENT, max_steps=3), wide, one_by_one):
         together = planner.plan_together(requests, timelines)
         assert len(together) == len(rows)
         for request, timeline, plan in zip(requests, timelines, together, strict=True):
