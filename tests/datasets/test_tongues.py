@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from tomas_router.datasets.build import build_worlds
-from tomas_router.datasets.rows import Row, load_rows
+from tomas_router.datasets.rows import Row, Step, load_rows
 from tomas_router.datasets.telling import Asked
 from tomas_router.datasets.tongues import LANGUAGES, TongueTeller, load_words
 from tomas_router.datasets.worlds import World, load_tongues, load_worlds, tongue_rows, world_registry
 from tomas_router.errors import DataValidationError
+from tomas_router.schema.registry import ToolRegistry, ToolSpec
+from tomas_router.training.batches import Augmentation, BatchSampler, expected_tokens
+from tomas_router.training.sources import Source
 
 DATA = Path(__file__).parents[2] / "data" / "instructions"
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -193,6 +196,20 @@ def test_shipped_tongue_rows_ask_only_for_held_out_tools_in_every_language() -> 
     assert {step.tool for row in rows for step in row.steps} <= set(held_out.names)
     trained = {text for worlds in load_tongues(load_worlds("train")).values() for w in worlds for text in _texts(w)}
     assert not trained & {row.instruction for row in rows}
+
+
+def test_training_when_it_joins_rows_leaves_other_languages_alone() -> None:
+    rows = [Row(str(i), f"text {i}", (Step(f"t{i}"),), language="de" if i < 4 else "en") for i in range(8)]
+    source = Source("worlds", ToolRegistry([ToolSpec(name=f"t{i}", desc="d") for i in range(8)]), None, tuple(rows))
+    sampler = BatchSampler.__new__(BatchSampler)
+    sampler.rng, sampler.augmentation = np.random.default_rng(1), Augmentation(compose=1.0)
+    joined = sampler._compose_some(rows, source)
+    assert [row.id for row in joined if row.language == "de"] == ["0", "1", "2", "3"]
+    assert sum(len(row.steps) == 2 for row in joined) == 2
+
+
+def test_expected_tokens_when_text_is_chinese_counts_more_than_letters() -> None:
+    assert expected_tokens("把会议录音转成文字") > 3 * expected_tokens("transcribe")
 
 
 def language_of(row: Row) -> str:

@@ -39,6 +39,11 @@ def test_pack_when_unpacked_has_few_values_and_stays_close() -> None:
     assert (packed.weight() - weight).norm() / weight.norm() < 0.12
 
 
+def test_pack_when_done_twice_hardly_moves() -> None:
+    once = pack(torch.randn(300, 576, generator=torch.Generator().manual_seed(1))).weight()
+    assert (pack(once).weight() - once).norm() / once.norm() < 0.01
+
+
 def test_pack_when_inputs_do_not_divide_says_so() -> None:
     with pytest.raises(ValueError, match="multiple of 32, got 33"):
         pack(torch.zeros(2, 33))

@@ -43,6 +43,8 @@ class Row:
     candidates: tuple[str, ...] | None = None
     unordered: bool = False
     domain: str | None = None
+    language: str = "en"
+    """Known for composed rows; only rows in English are joined further while training."""
 
 
 def load_rows(path: str | Path) -> list[Row]:

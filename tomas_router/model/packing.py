@@ -18,8 +18,8 @@ BLOCK = 32
 NUMBER_LIMIT = 7
 STEP_LIMIT = 9
 """``NUMBER_LIMIT * STEP_LIMIT`` = 63, the largest weight of an ``int8`` graph (see ``export.quantize``)."""
-SMALLER_STEPS = (0, 1, 2)
-"""Steps tried below the one that clips nothing; clipping the largest weight often costs less than a coarse step."""
+SMALLER_STEPS = (-1, 0, 1, 2)
+"""Steps tried around the smallest that clips nothing; clipping the largest weight often costs less than a coarse step."""
 SMALLEST_SCALE = 1e-12
 ACTIVATION_LIMIT = 127
 
@@ -44,7 +44,7 @@ def packable(inputs: int) -> bool:
 
 
 def pack(weight_NK: Tensor) -> Packed:
-    """Rounds a matrix (..., N, K), or several of one shape.
+    """Rounds a matrix (..., N, K), or several of one shape. What is rounded already hardly moves.
 
     Raises:
         ValueError: K is no multiple of ``BLOCK``.
@@ -58,10 +58,12 @@ def pack(weight_NK: Tensor) -> Packed:
     widest_NB = (peak_NB / channel_N[..., None] / NUMBER_LIMIT - 1e-3).ceil().clamp(1, STEP_LIMIT)
     steps_NB, least_NB = widest_NB, torch.full_like(widest_NB, torch.inf)
     for less in SMALLER_STEPS:
-        tried_NB = (widest_NB - less).clamp(min=1)
+        tried_NB = (widest_NB - less).clamp(1, STEP_LIMIT)
         error_NB = (_numbers(unit, tried_NB) * tried_NB[..., None] - unit).square().sum(-1)
         steps_NB = torch.where(error_NB < least_NB, tried_NB, steps_NB)
         least_NB = torch.minimum(error_NB, least_NB)
+    # The widest block sets the scale, so it keeps its step: else a second rounding would find another scale.
+    steps_NB = torch.where(peak_NB == peak_NB.amax(-1, keepdim=True), STEP_LIMIT, steps_NB)
     return Packed(_numbers(unit, steps_NB).flatten(-2), steps_NB, channel_N)
 
 

@@ -5,6 +5,7 @@ B requests, N tools of the pool, K plan steps. Everything is numpy and seeded; t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,9 @@ FUSED_SHARE = 0.5
 KEEP_CAPITAL = ("I ", "I'", "I’")
 T_INF_MS = 500
 CHARS_PER_TOKEN = 4.2
+WIDE = re.compile(r"[\u2e80-\uffff]")
+TOKENS_PER_WIDE = 2.0
+"""The vocabulary holds few Chinese characters; most are spelt in bytes."""
 MOST_WORLDS = 8
 """Worlds in one batch, at most."""
 BUCKET_BATCHES = 8
@@ -86,6 +90,12 @@ DROPPED_SHARE = 0.1
 """Of the words of a request that loses some."""
 ORDERED_LINKS = {"ultratool", "traject"}
 NO_EDGES = {"sealtools"}
+
+
+def expected_tokens(text: str) -> float:
+    """About how many tokens the text takes, without running the tokenizer."""
+    wide = len(WIDE.findall(text))
+    return (len(text) - wide) / CHARS_PER_TOKEN + TOKENS_PER_WIDE * wide
 
 
 def build_example(row: Row, source: Source, rng: np.random.Generator) -> Example:
@@ -216,7 +226,7 @@ class BatchSampler:
         """Random rows, neighbours in length among a larger draw: padding would cost a third of the time."""
         near = self._neighbourhood(source)
         drawn = self.rng.permutation(len(near))[: BUCKET_BATCHES * self.batch_size]
-        by_length = sorted((near[int(i)] for i in drawn), key=lambda i: len(source.rows[i].instruction))
+        by_length = sorted((near[int(i)] for i in drawn), key=lambda i: expected_tokens(source.rows[i].instruction))
         parts = np.array_split(np.array(by_length), -(-len(by_length) // self.batch_size))
         part = parts[int(self.rng.integers(len(parts)))]
         return self._within_budget(source, [int(i) for i in self.rng.permutation(part)])
@@ -235,7 +245,7 @@ class BatchSampler:
         longest, count = 0.0, 0
         for index in indices:
             row = source.rows[index]
-            task_tokens = min(len(row.instruction) / CHARS_PER_TOKEN, self.max_task_tokens)
+            task_tokens = min(expected_tokens(row.instruction), self.max_task_tokens)
             longest = max(longest, task_tokens + 3 * len(row.steps) + 8)
             if count >= 8 and longest * (count + 1) > self.token_budget:
                 break
@@ -248,8 +258,8 @@ class BatchSampler:
         share = self.augmentation.compose_singles if singles_only else self.augmentation.compose
         if source.name == GATE_ONLY or self.rng.random() >= share:
             return rows
-        singles = [row for row in rows if len(row.steps) == 1]
-        others = [row for row in rows if len(row.steps) != 1]
+        singles = [row for row in rows if len(row.steps) == 1 and row.language == "en"]
+        others = [row for row in rows if len(row.steps) != 1 or row.language != "en"]
         pairs = zip(singles[::2], singles[1::2], strict=False)
         return others + [compose(a, b, self.rng) for a, b in pairs if a.steps[0].tool != b.steps[0].tool]
 

@@ -49,6 +49,7 @@ def _rows(language: str, worlds: Sequence[World], count: int, split: str, rng: n
                 rows.append(Row(
                     id=f"{split}-{language}-{len(rows):05d}", instruction=text, steps=made.steps,
                     needs_tool=bool(made.steps), kind=made.kind, split=split, domain=world.name,
+                    language=language,
                 ))  # fmt: skip
                 break
     return rows
