@@ -67,7 +67,7 @@ $(VENV)/.demo-ready: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.full-ready: $(INPUTS) | $(BIN)/python
 	@echo "installing everything (torch included) into $(VENV) ..."
-	@$(BIN)/python $(PIP_INSTALL) ".[cpu,train,export,langgraph,eval,exact,host,examples,dev]"
+	@$(BIN)/python $(PIP_INSTALL) ".[cpu,train,export,langgraph,eval,exact,host,bench,examples,dev]"
 	@touch $(VENV)/.demo-ready $@
 
 $(TORCH_FREE_VENV)/.ready: $(INPUTS)

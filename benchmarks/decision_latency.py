@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -65,6 +66,11 @@ def times_ms(call: Callable[[], object], repeats: int) -> list[float]:
     return sorted(times)
 
 
+def worded(text: str) -> Iterator[str]:
+    """The text with another number each time: whoever remembers the last text must read this one all the same."""
+    return (f"{text} ({number})" for number in count(100))
+
+
 def minilm_ms(registry: ToolRegistry, repeats: int) -> dict[str, float]:
     """Median time to name one tool for each request; empty where MiniLM is not installed."""
     encoder = installed_minilm()
@@ -73,7 +79,7 @@ def minilm_ms(registry: ToolRegistry, repeats: int) -> dict[str, float]:
     tools = encoder.rows([tool_text(tool.name, tool.desc) for tool in registry])
     found = {}
     for name, text in REQUESTS.items():
-        fresh = (f"{text}{' ' * i}" for i in range(repeats + 1))  # the encoder remembers texts it has seen
+        fresh = worded(text)
         found[name] = statistics.median(
             times_ms(lambda f=fresh: (tools @ encoder.rows([next(f)])[0]).argmax(), repeats)
         )
@@ -108,7 +114,8 @@ def measure(model: Path | None, repeats: int, tool_count: int = 200) -> dict[str
     for name, text in REQUESTS.items():
         row: dict[str, float] = {"steps": len(planners[1].plan(text, registry).steps)}
         for n, planner in planners.items():
-            times = times_ms(lambda p=planner, t=text: p.plan(t, registry), repeats)
+            fresh = worded(text)
+            times = times_ms(lambda p=planner, f=fresh: p.plan(next(f), registry), repeats)
             suffix = "" if n == 1 else f"_{n}_threads"
             row[f"p50_ms{suffix}"] = statistics.median(times)
             row[f"p95_ms{suffix}"] = times[round(0.95 * (len(times) - 1))]

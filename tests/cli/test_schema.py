@@ -11,7 +11,13 @@ pytestmark = pytest.mark.m0
 
 @pytest.mark.parametrize(
     ("contract", "word"),
-    [("plan", "steps"), ("registry", "ToolSpec"), ("request", "instruction"), ("profiling", "latency_ms")],
+    [
+        ("plan", "steps"),
+        ("registry", "ToolSpec"),
+        ("request", "instruction"),
+        ("profiling", "latency_ms"),
+        ("manifest", "least_onnxruntime"),
+    ],
 )
 def test_schema_when_asked_is_json_schema(contract, word, capsys):
     assert main(["schema", contract]) == 0

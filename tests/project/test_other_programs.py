@@ -23,7 +23,10 @@ pytestmark = pytest.mark.m5
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PLAIN, JAVASCRIPT = EXAMPLES / "plain_onnxruntime.py", EXAMPLES / "javascript"
 LOGIT_ERROR = 1e-3
-"""Of logits around 10 to 30: float32 sums in another order, and other versions of the same kernels."""
+"""Of logits around 10 to 30, on the same ONNX Runtime: float32 sums in another order."""
+LOGIT_ERROR_OF_VERSIONS = 0.2
+"""On another ONNX Runtime: an activation between two 8-bit numbers may round the other way. Versions 1.30 and
+1.32 differed by 1e-5, 1.24 and 1.32 by 0.1."""
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +61,11 @@ def test_javascript_example_when_run_gives_the_same_numbers(plain: dict[str, Any
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["needs_a_tool"] == plain["needed"]
-    assert answer["gate_logit"] == pytest.approx(float(plain["gate"]), abs=LOGIT_ERROR)
+    assert answer["gate_logit"] == pytest.approx(float(plain["gate"]), abs=LOGIT_ERROR_OF_VERSIONS)
     assert list(answer["logits"]) == list(plain["scores"])
-    np.testing.assert_allclose(list(answer["logits"].values()), list(plain["scores"].values()), atol=LOGIT_ERROR)
+    np.testing.assert_allclose(
+        list(answer["logits"].values()), list(plain["scores"].values()), atol=LOGIT_ERROR_OF_VERSIONS
+    )
 
 
 def test_javascript_packages_when_locked_name_no_host_and_a_runtime_that_is_new_enough() -> None:

@@ -18,7 +18,7 @@ def test_json_schema_when_asked_describes_the_contract_and_refuses_unknown_field
 
 
 def test_json_schema_when_the_name_is_unknown_lists_the_names() -> None:
-    with pytest.raises(ValueError, match="plan, registry, request, profiling, got 'plans'"):
+    with pytest.raises(ValueError, match="plan, registry, request, profiling, manifest, got 'plans'"):
         json_schema("plans")
 
 
