@@ -24,12 +24,15 @@ from tomas_router.schema.manifest import (
     CurveScalerEntry,
     FileEntry,
     GraphEntry,
+    Layout,
     Manifest,
+    Precision,
     Quantisation,
     RowScalerEntry,
     Sizes,
     TensorEntry,
     TokenTableEntry,
+    Tolerance,
     manifest_text,
 )
 from tomas_router.training.checkpoint import Checkpoint
@@ -46,7 +49,12 @@ def graph_entry(name: str, model: ModelProto) -> GraphEntry:
         file=f"{name}.onnx",
         inputs=tuple(_tensor(value) for value in model.graph.input),
         outputs=tuple(_tensor(value) for value in model.graph.output),
+        opset=None if (opset := _default_opset(model)) == OPSET else opset,
     )
+
+
+def _default_opset(model: ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
 
 
 def _tensor(value: ValueInfoProto) -> TensorEntry:
@@ -63,8 +71,13 @@ def write_manifest(
     training_fingerprint: str,
     quantisation: Quantisation,
     graphs: dict[str, GraphEntry],
-    token_table: TokenTableEntry,
+    token_table: TokenTableEntry | None,
     out: Path,
+    *,
+    tolerance: Tolerance | None = None,
+    layout: Layout = "embedded",
+    precision: Precision = "float32",
+    trained: bool = True,
 ) -> None:
     """Describes the files that lie in ``out``."""
     files = {
@@ -86,7 +99,10 @@ def write_manifest(
         tokenizer=TOKENIZER,
         token_table=token_table,
         graphs=graphs,
-        tolerance=TOLERANCES[quantisation],
+        layout=layout,
+        precision=precision,
+        trained=trained,
+        tolerance=tolerance or TOLERANCES[quantisation],
         files=files,
         versions={
             "tomas-router": tomas_router.__version__,

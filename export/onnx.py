@@ -1,9 +1,12 @@
 """Exports a trained checkpoint to ONNX artifacts that run without torch.
 
     python -m export.onnx --checkpoint DIR --out DIR [--quantize none|int8|int4]
+    python -m export.onnx --config configs/default.yaml --checkpoint DIR --out DIR [--precision bfloat16] [--no-parity]
 
-Writes every graph, one weights file that they share, the tokenizer and ``manifest.json``, checks parity with the
-checkpoint, and only then moves the finished directory into place: a failed export leaves nothing behind.
+The first form writes layout ``embedded``, for ``OnnxEngine``; the second, for a backbone on a GPU, layout ``optimum``
+(``export.optimum_artifacts``). Both write every graph, one weights file that they share, the tokenizer and
+``manifest.json``, check parity with the checkpoint, and only then move the finished directory into place: a failed
+export leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -11,30 +14,34 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import onnx
+import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from export.graphs import BackboneParts, graph_specs, max_positions
-from export.manifest import SMALL_TENSORS, TOKENIZER, graph_entry, write_manifest
+from export.manifest import TOKENIZER, graph_entry, write_manifest
 from export.origins import WeightOrigins
 from export.parity import ParityError, ParityReport, check_parity
 from export.quantize import quantise
 from export.qwen_layers import Qwen2Layers
+from export.replaced import replaced
 from export.sample_inputs import run_calibration
 from export.shared_weights import WEIGHTS, SharedWeights
+from export.small_tensors import write_small_tensors
 from export.smoothing import recorded_peaks, smoothed
 from export.token_rows import FloatRows, PackedRows
 from export.trace import trace
+from tomas_router.config import ModelConfig, load_config
 from tomas_router.engines.onnx_engine import OnnxEngine
-from tomas_router.engines.torch_engine import TorchEngine, small_tensors
+from tomas_router.engines.torch_engine import TorchEngine
 from tomas_router.errors import TomasRouterError
-from tomas_router.schema.manifest import ArrayEntry, GraphEntry, Quantisation, TokenTableEntry
+from tomas_router.schema.manifest import ArrayEntry, GraphEntry, Layout, Precision, Quantisation, TokenTableEntry
 from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
 
 console = Console(stderr=True)
@@ -53,17 +60,11 @@ def export(checkpoint: Checkpoint, out: Path, quantisation: Quantisation = "int8
             "a name table cannot encode the tools of another registry"
         )
     reference = TorchEngine(checkpoint)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        fresh = Path(folder) / "model"
-        fresh.mkdir()
+    with replaced(out) as fresh:
         write_artifacts(checkpoint, reference, fresh, quantisation)
         console.print("checking parity with the checkpoint")
         report = check_parity(reference, OnnxEngine.load(fresh, verify="always"), quantisation)
         report.write(fresh)
-        if out.exists():
-            out.rename(Path(folder) / "old")  # deleted with the folder, after the new one is in place
-        fresh.rename(out)
     return report
 
 
@@ -93,7 +94,7 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
             progress.advance(bar)
     for entry in graphs.values():
         onnx.checker.check_model(str(out / entry.file))
-    _write_small_tensors(checkpoint, out)
+    write_small_tensors(checkpoint.model, out)
     origins.write(out)
     shutil.copyfile(checkpoint.tokenizer_path, out / TOKENIZER)
     write_manifest(checkpoint, reference.fingerprint, quantisation, graphs, table, out)
@@ -125,21 +126,6 @@ def _write_token_table(tokens: PackedRows | FloatRows, shared: SharedWeights) ->
     return TokenTableEntry(width=tokens.width, values=entry(values), scales=None if scales is None else entry(scales))
 
 
-def _write_small_tensors(checkpoint: Checkpoint, out: Path) -> None:
-    small = small_tensors(checkpoint.model)
-    np.savez(
-        out / SMALL_TENSORS,
-        special=small.special_4D,
-        links=small.links_2D,
-        tool_token_gain=small.tool_token_gain_D,
-        prior_weight=np.float32(small.prior_weight),
-        repeat_bias=np.float32(small.repeat_bias),
-        retrieval_weight=small.retrieval_weight_W,
-        retrieval_projection=small.retrieval_projection_ED,
-        retrieval_states=small.retrieval_states_EX,
-    )
-
-
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -151,24 +137,29 @@ def _progress() -> Progress:
     )
 
 
-def _summary(out: Path, report: ParityReport) -> None:
+def _summary(out: Path, report: ParityReport | None) -> None:
     files = sorted(p for p in out.iterdir())
     for path in files:
         console.print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}", highlight=False)
     total = sum(path.stat().st_size for path in files)
     console.print(f"{total / 1e6:8.2f} MB  in all ({WEIGHTS} is shared by all graphs)", highlight=False)
-    console.print(report.headline(), soft_wrap=True, highlight=False)
+    said = "parity was not checked" if report is None else report.headline()
+    console.print(said, soft_wrap=True, highlight=False)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when exported, 2 when the checkpoint cannot be exported, 1 when parity fails."""
     parser = argparse.ArgumentParser(prog="python -m export.onnx", description=__doc__)
+    parser.add_argument("--config", type=Path, help="a file of configs/; by default what the checkpoint says of itself")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote (OUT/final)")
     parser.add_argument("--out", type=Path, required=True, help="directory of the artifacts; replaced when complete")
-    parser.add_argument("--quantize", choices=get_args(Quantisation), default="int8")
+    parser.add_argument("--quantize", choices=get_args(Quantisation), help="layout embedded; int8 by default")
+    parser.add_argument("--layout", choices=get_args(Layout), help="by default optimum for a backbone on a GPU")
+    parser.add_argument("--precision", choices=get_args(Precision), help="layout optimum; by default backbone.dtype")
+    parser.add_argument("--no-parity", action="store_true", help="layout optimum: spare the memory of the whole model")
     args = parser.parse_args(argv)
     try:
-        report = export(load_checkpoint(args.checkpoint), args.out, args.quantize)
+        report = _export(args)
     except ParityError as error:
         console.print(f"parity failed, nothing was written: {error}", soft_wrap=True)
         return 1
@@ -177,6 +168,47 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     _summary(args.out, report)
     return 0
+
+
+def _export(args: argparse.Namespace) -> ParityReport | None:
+    config = _config(args.checkpoint, args.config)
+    layout = args.layout or ("embedded" if config is None or config.backbone.device_map is None else "optimum")
+    if layout == "embedded":
+        if args.precision or args.no_parity:
+            raise ValueError("--precision and --no-parity belong to layout 'optimum', the layout is 'embedded'")
+        return export(load_checkpoint(args.checkpoint), args.out, args.quantize or "int8")
+    if args.quantize not in (None, "none"):
+        raise ValueError(f"--quantize {args.quantize} belongs to layout 'embedded', the layout is 'optimum'")
+    # By name: the embedded layout is exported without Optimum.
+    module = import_module("export.optimum_export")
+    precision = args.precision or (config.backbone.dtype if config is not None else "float32")
+    report: ParityReport | None = module.export_optimum(
+        args.checkpoint, args.out, precision, parity=not args.no_parity, report=_tell
+    )
+    return report
+
+
+def _config(checkpoint: Path, path: Path | None) -> ModelConfig | None:
+    """The checkpoint's configuration, with the backbone's type and place from the file that was named.
+
+    Raises:
+        ValueError: The file shapes another network than the checkpoint's; names the fields.
+    """
+    stored = checkpoint / "config.yaml"
+    if not stored.exists():
+        return None  # no checkpoint, which whoever loads it says better
+    config = ModelConfig.model_validate(yaml.safe_load(stored.read_text(encoding="utf-8"))["model"])
+    if path is None:
+        return config
+    wanted = load_config(path).model
+    shapes = {"tool", "temporal", "heads", "max_task_tokens", "max_prefix_tools", "max_steps"}
+    if other := sorted(name for name in shapes if getattr(wanted, name) != getattr(config, name)):
+        raise ValueError(f"{path} is not the configuration of {checkpoint}: {', '.join(other)} differ")
+    return wanted
+
+
+def _tell(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

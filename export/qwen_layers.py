@@ -103,6 +103,37 @@ def visible_bias(mask_BX: Tensor, new_tokens: int) -> Tensor:
     return torch.where(visible_BTX, 0.0, MASKED).unsqueeze(1)
 
 
+def standard_rotary(x_BTE: Tensor, cos: Tensor, sin: Tensor, positions_BT: Tensor, heads: int) -> Tensor:
+    """Turns every head of (B, T, E) by its position; tables (positions, C / 2)."""
+    turned: Tensor = _Rotary.apply(x_BTE, cos, sin, positions_BT, heads)
+    return turned
+
+
+def standard_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, query_heads: int, kv_heads: int, *past: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, T, G C), twice (B, T, H C), (B, 1, T, X) and a cache to the mixed values (B, T, G C) and the longer cache."""
+    mixed, keys, values = _Attention.apply(query, key, value, bias, query_heads, kv_heads, *past)
+    return mixed, keys, values
+
+
+def plain_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, query_heads: int, kv_heads: int, *past: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What ``standard_attention`` computes, written out."""
+
+    def split(x: Tensor, heads: int) -> Tensor:
+        return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+
+    q, k, v = split(query, query_heads), split(key, kv_heads), split(value, kv_heads)
+    if past:
+        k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+    group = query_heads // kv_heads
+    score = q @ k.repeat_interleave(group, 1).transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
+    mixed = (score.softmax(-1) @ v.repeat_interleave(group, 1)).transpose(1, 2)
+    return mixed.reshape(*query.shape), k, v
+
+
 class _RmsNorm(Function):
     @staticmethod
     def forward(_: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -135,16 +166,7 @@ class _Attention(Function):
     def forward(
         _: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, query_heads: int, kv_heads: int, *past: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        def split(x: Tensor, heads: int) -> Tensor:
-            return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
-
-        q, k, v = split(query, query_heads), split(key, kv_heads), split(value, kv_heads)
-        if past:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        group = query_heads // kv_heads
-        score = q @ k.repeat_interleave(group, 1).transpose(-1, -2) * q.shape[-1] ** -0.5 + bias
-        mixed = (score.softmax(-1) @ v.repeat_interleave(group, 1)).transpose(1, 2)
-        return mixed.reshape(*query.shape), k, v
+        return plain_attention(query, key, value, bias, query_heads, kv_heads, *past)
 
     @staticmethod
     def symbolic(

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from tomas_router.engines.core import EngineCore
-from tomas_router.planner.engine import CurveWindow, Int, ToolBatch
+from tomas_router.planner.engine import CurveWindow, Int, RoutingEngine, ToolBatch
 from tomas_router.schema.registry import ToolSpec
 
 CALIBRATION_REQUESTS = (
@@ -63,7 +63,7 @@ CALIBRATION_TOOLS = tuple(
 )
 
 
-def tool_batch(engine: EngineCore, tools: tuple[ToolSpec, ...], rows: int = 4) -> ToolBatch:
+def tool_batch(engine: RoutingEngine, tools: tuple[ToolSpec, ...], rows: int = 4) -> ToolBatch:
     """Tools of which some have all profile rows, some a few and some none."""
     batch = engine.prepare_tools(tools, None)
     rows_NR6 = np.random.default_rng(0).normal(size=(len(tools), rows, 6)).astype(np.float32)

@@ -8,11 +8,12 @@ small and no file has the 2 GB limit of a protocol buffer.
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 WEIGHTS = "weights.bin"
 MIN_BYTES = 1024
@@ -44,6 +45,24 @@ class SharedWeights:
             data = tensor.raw_data if packed else numpy_helper.to_array(tensor).tobytes()
             if len(data) >= MIN_BYTES:
                 _point(tensor, *self.add(data))
+
+    def fill(self, tensor: TensorProto, data: bytes) -> None:
+        """Gives a tensor without content its content, in the shared file.
+
+        Raises:
+            ValueError: The content has another size than the tensor's type and dimensions say; names the tensor.
+        """
+        expected = math.prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        if len(data) != expected:
+            raise ValueError(f"weight {tensor.name} must have {expected} bytes, got {len(data)}")
+        _point(tensor, *self.add(data))
+
+    @staticmethod
+    def fill_like(tensor: TensorProto, filled: TensorProto) -> None:
+        """Gives a tensor without content the content of one that has it."""
+        tensor.data_location = TensorProto.EXTERNAL
+        del tensor.external_data[:]
+        tensor.external_data.extend(filled.external_data)
 
     def add(self, data: bytes) -> tuple[int, int]:
         """Offset and length of the data in the shared file."""

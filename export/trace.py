@@ -25,7 +25,7 @@ DTYPES = {
 
 
 @torch.no_grad()
-def trace(spec: GraphSpec) -> ModelProto:
+def trace(spec: GraphSpec, opset: int = OPSET) -> ModelProto:
     """Traces a module; its inputs and outputs are declared as the spec names them.
 
     The tracing exporter is used because the other one (``dynamo=True``) took six minutes for an 8-layer backbone, this
@@ -41,7 +41,7 @@ def trace(spec: GraphSpec) -> ModelProto:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     _name_constants_once(model)
-    _use_standard_operators(model)
+    use_standard_operators(model, opset)
     _declare(model.graph.input, spec.input_names, spec.inputs, spec)
     _declare(model.graph.output, spec.output_names, outputs, spec)
     return model
@@ -76,13 +76,14 @@ def _name_constants_once(model: ModelProto) -> None:
     model.graph.node.extend(kept)
 
 
-def _use_standard_operators(model: ModelProto) -> None:
+def use_standard_operators(model: ModelProto, opset: int = OPSET) -> None:
+    """Gives operators newer than the exporter their real domain, and the graph its real opset."""
     for node in model.graph.node:
         if node.domain == PLACEHOLDER_DOMAIN:
             node.domain = ""
     contrib = any(node.domain == CONTRIB for node in model.graph.node)
     del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model.opset_import.append(helper.make_opsetid("", opset))
     if contrib:
         model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
     model.ir_version = IR_VERSION

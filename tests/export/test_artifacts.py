@@ -115,7 +115,8 @@ def test_artifact_when_one_byte_is_flipped_is_refused_by_name(name: str, copy: P
     flip(copy / name, (copy / name).stat().st_size // 2)
     error = refusal(copy)
     assert error.file == str(copy / name)
-    assert error.what == ("checksum" if name == "manifest.json" else "SHA-256")
+    # A byte of JSON's own syntax leaves no JSON whose checksum could be compared.
+    assert error.what in (("checksum", "content") if name == "manifest.json" else ("SHA-256",))
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -53,22 +53,24 @@ class OnnxEngine(EngineCore):
     """One session a graph. Safe to share between threads."""
 
     def __init__(self, directory: Path, manifest: Manifest, provider: Provider, intra_op_num_threads: int) -> None:
-        self._runtime = _onnxruntime(provider)
-        _check_runtime(directory, manifest, self._runtime.__version__)
+        self._runtime = import_onnxruntime(provider)
+        check_runtime(directory, manifest, self._runtime.__version__)
         self._directory, self.manifest, self._provider = directory, manifest, provider
         self._threads = intra_op_num_threads
         self._sessions: dict[str, Any] = {}
         self._lock = Lock()
         super().__init__(
-            _preparation(directory, manifest),
-            _small_tensors(directory / SMALL_TENSORS, manifest),
-            _calibration(directory, manifest),
+            preparation_of(directory, manifest),
+            small_tensors_of(directory / SMALL_TENSORS, manifest),
+            calibration_of(directory, manifest),
             manifest.sizes.max_prefix_tools,
             manifest.sizes.virtual_tokens,
         )
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
         self.trained_on = manifest.trained_on
+        if manifest.token_table is None:
+            raise ArtifactMismatchError(directory / MANIFEST, "token_table", "a table", "none")
         self._tokens = TokenTable(directory, manifest.token_table)
         for graph in LOADED_AT_START:
             if graph in manifest.graphs:
@@ -106,7 +108,11 @@ class OnnxEngine(EngineCore):
             raise ValueError(f"provider must be 'cpu' or 'cuda', got {provider!r}")
         if intra_op_num_threads < 0:
             raise ValueError(f"intra_op_num_threads must be >= 0 (0 = all cores), got {intra_op_num_threads}")
-        return cls(Path(directory), read_manifest(directory, verify, cache_dir), provider, intra_op_num_threads)
+        directory = Path(directory)
+        manifest = read_manifest(directory, verify, cache_dir)
+        if manifest.layout != "embedded":
+            raise ArtifactMismatchError(directory / MANIFEST, "layout", "embedded", manifest.layout)
+        return cls(directory, manifest, provider, intra_op_num_threads)
 
     def encode_tools(self, batch: ToolBatch) -> ToolEncodings:
         """See ``RoutingEngine``."""
@@ -219,7 +225,12 @@ class OnnxEngine(EngineCore):
             raise ModelArtifactError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
 
 
-def _onnxruntime(provider: Provider) -> ModuleType:
+def import_onnxruntime(provider: Provider) -> ModuleType:
+    """ONNX Runtime, if it is there and can run on ``provider``.
+
+    Raises:
+        MissingExtraError: It is missing, or is the other of the two packages; says what to install.
+    """
     try:
         onnxruntime: ModuleType = import_module("onnxruntime")
     except ImportError as error:
@@ -241,7 +252,12 @@ def _seen(tensor: Any) -> TensorEntry:
     return TensorEntry(name=tensor.name, dtype=ONNX_DTYPES.get(dtype, dtype), shape=tuple(tensor.shape))
 
 
-def _check_runtime(directory: Path, manifest: Manifest, version: str) -> None:
+def check_runtime(directory: Path, manifest: Manifest, version: str) -> None:
+    """Refuses an ONNX Runtime older than the graphs need.
+
+    Raises:
+        ArtifactMismatchError: It is older; says which is needed.
+    """
     least = manifest.least_onnxruntime
     if least is not None and _numbers(version) < _numbers(least):
         raise ArtifactMismatchError(directory / MANIFEST, "onnxruntime", f"{least} or newer", version)
@@ -252,7 +268,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
-def _small_tensors(path: Path, manifest: Manifest) -> SmallTensors:
+def small_tensors_of(path: Path, manifest: Manifest) -> SmallTensors:
+    """The parameters that engines read without a graph.
+
+    Raises:
+        ArtifactMismatchError: The file is unreadable, or of another version.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             small = SmallTensors(
@@ -273,7 +294,12 @@ def _small_tensors(path: Path, manifest: Manifest) -> SmallTensors:
     return small
 
 
-def _calibration(directory: Path, manifest: Manifest) -> Calibration:
+def calibration_of(directory: Path, manifest: Manifest) -> Calibration:
+    """The manifest's fitted numbers.
+
+    Raises:
+        ArtifactMismatchError: They are those of another version.
+    """
     try:
         return Calibration(**manifest.calibration)
     except TypeError as error:
@@ -295,7 +321,8 @@ def _tokenizer(path: Path, manifest: Manifest) -> TextTokenizer:
     return tokenizer
 
 
-def _preparation(directory: Path, manifest: Manifest) -> Preparation:
+def preparation_of(directory: Path, manifest: Manifest) -> Preparation:
+    """Tokenizer, scalers and limits of exported artifacts."""
     rows, curves, sizes = manifest.row_scaler, manifest.curve_scaler, manifest.sizes
     return Preparation(
         _tokenizer(directory / manifest.tokenizer, manifest),

@@ -8,14 +8,23 @@ what the network expects it to need, and which earlier steps it waits for. Nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.planner.engine import Calibration, CurveWindow, Opening, RoutingEngine, StepOutcome, ToolEncodings
+from tomas_router.planner.engine import (
+    BatchEngine,
+    Calibration,
+    CurveWindow,
+    Opening,
+    OpenRequest,
+    RoutingEngine,
+    StepOutcome,
+    ToolEncodings,
+)
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -98,16 +107,62 @@ def decode(
         ValueError: ``candidates_N`` allows no tool, or ``num_steps`` is not in 1..``max_steps``.
     """
     _check(options)
-    opening = engine.open(instruction, tools, shortlist, window, options.links)
-    calibration = engine.calibration
+    grammar = _grammar(engine.open(instruction, tools, shortlist, window, options.links), engine.calibration, options)
+    return _finished(grammar, step=lambda asked: [engine.step(*one) for one in asked])[0]
+
+
+def decode_batch(
+    engine: BatchEngine, requests: Sequence[OpenRequest], tools: ToolEncodings, options: Sequence[DecodingOptions]
+) -> list[RawPlan]:
+    """The same for several requests over the same tools: every pass of the network is shared by those not finished.
+
+    Raises:
+        ValueError: As for ``decode``.
+    """
+    for one in options:
+        _check(one)
+    openings = engine.open_batch(requests, tools)
+    grammars = [_grammar(o, engine.calibration, own) for o, own in zip(openings, options, strict=True)]
+    return _finished(*grammars, step=lambda asked: engine.step_batch(*zip(*asked, strict=True)))
+
+
+Ask = tuple[object, int]
+"""A state and the tool that is fed back to it."""
+Grammar = Generator[Ask, StepOutcome, RawPlan]
+
+
+def _grammar(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Grammar:
+    """The state machine of one request; it asks for steps and never touches an engine."""
     gate_confidence = _sigmoid(float(opening.gate_logit) - calibration.gate_threshold)
     forced = options.num_steps is not None
     if not forced and opening.gate_logit <= calibration.gate_threshold:
         return RawPlan((), "not_needed", gate_confidence, 0.0)
     if not forced and _nothing_matches(opening, calibration, options):
         return RawPlan((), "no_match", gate_confidence, 0.0)
-    best = _beam(engine, opening, options)
+    best = yield from _beam(opening, calibration, options)
     return RawPlan(best.steps, None, gate_confidence, best.log_probability)
+
+
+def _finished(*grammars: Grammar, step: Callable[[list[Ask]], Sequence[StepOutcome]]) -> list[RawPlan]:
+    """Runs grammars side by side until each has its plan."""
+    plans: dict[int, RawPlan] = {}
+    asked: dict[int, Ask] = {}
+
+    def go_on(place: int, outcome: StepOutcome | None) -> None:
+        try:
+            # A generator that has just begun takes None.
+            asked[place] = grammars[place].send(outcome)  # type: ignore[arg-type]
+        except StopIteration as done:
+            plans[place] = done.value
+
+    for place in range(len(grammars)):
+        go_on(place, None)
+    while asked:
+        places, questions = list(asked), list(asked.values())
+        asked.clear()
+        for place, outcome in zip(places, step(questions), strict=True):
+            go_on(place, outcome)
+    return [plans[place] for place in range(len(grammars))]
 
 
 def tool_probabilities(tool_logits: NDArray[np.floating], calibration: Calibration, candidates_N: Bool | None) -> Float:
@@ -126,21 +181,22 @@ def _nothing_matches(opening: Opening, calibration: Calibration, options: Decodi
     return best == len(probabilities) - 1 or float(probabilities[:-1].max()) < calibration.min_confidence
 
 
-def _beam(engine: RoutingEngine, opening: Opening, options: DecodingOptions) -> _Branch:
+def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Generator[Ask, StepOutcome, _Branch]:
     """The likeliest complete plan of those that the beam keeps; plans compare by log-probability a decision."""
     limit = options.num_steps or options.max_steps
     branches = [_Branch(opening.state, _as_float64(opening.tool_logits), (), 0.0)]
     finished: list[_Branch] = []
     for position in range(limit):
         may_end = options.num_steps is None and position > 0
-        moves = [move for branch in branches for move in _moves(branch, engine.calibration, options, may_end=may_end)]
+        moves = [move for branch in branches for move in _moves(branch, calibration, options, may_end=may_end)]
         moves.sort(key=lambda move: (-move[0], move[1]))
         branches = []
         for log_probability, tool, branch in moves[: options.beam_width]:
             if tool < 0:
                 finished.append(_Branch(branch.state, branch.tool_logits, branch.steps, log_probability))
             else:
-                branches.append(_take(engine, branch, tool, log_probability, options))
+                outcome = yield branch.state, tool
+                branches.append(_taken(outcome, branch, tool, log_probability, calibration, options))
         if not branches:
             break
     complete = finished + branches
@@ -163,16 +219,20 @@ def _moves(
     ]
 
 
-def _take(
-    engine: RoutingEngine, branch: _Branch, tool: int, log_probability: float, options: DecodingOptions
+def _taken(
+    outcome: StepOutcome,
+    branch: _Branch,
+    tool: int,
+    log_probability: float,
+    calibration: Calibration,
+    options: DecodingOptions,
 ) -> _Branch:
-    """Feeds a tool back and reads its step."""
-    outcome = engine.step(branch.state, tool)
+    """The branch with one more step, as the network reads it."""
     step = StepProposal(
-        choices=_choices(branch.tool_logits, tool, engine.calibration, options),
+        choices=_choices(branch.tool_logits, tool, calibration, options),
         size_logits=_three(outcome.size_logits),
         resources=_five(outcome.resources),
-        depends_on=_depends_on(outcome, len(branch.steps), options.links, engine.calibration),
+        depends_on=_depends_on(outcome, len(branch.steps), options.links, calibration),
     )
     return _Branch(outcome.state, _as_float64(outcome.tool_logits), (*branch.steps, step), log_probability)
 

@@ -9,7 +9,7 @@ R profile rows a tool, T curve samples, G GPUs (one curve each), V virtual token
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -121,4 +121,26 @@ class RoutingEngine(Protocol):
 
     def explain(self, instruction: str, tools: ToolEncodings, window: CurveWindow, max_tokens: int) -> Iterator[str]:
         """Streams a short explanation from the LM head (loaded only when called)."""
+        ...
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """One request of a batch."""
+
+    instruction: str
+    shortlist: Int
+    window: CurveWindow
+    links: str = "dataflow"
+
+
+class BatchEngine(RoutingEngine, Protocol):
+    """An engine that answers several requests in one pass, each with its own task, shortlist and curve."""
+
+    def open_batch(self, requests: Sequence[OpenRequest], tools: ToolEncodings) -> list[Opening]:
+        """As ``open``."""
+        ...
+
+    def step_batch(self, states: Sequence[Any], tool_indices: Sequence[int]) -> list[StepOutcome]:
+        """As ``step``."""
         ...

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from tomas_router import shipped
 from tomas_router.errors import InfeasibleError, UntrainedModelError
 from tomas_router.planner.allocator import DEFAULT_LIMITS, StepDemand, allocate_plan
 from tomas_router.planner.cache import EncodingCache
-from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, decode
-from tomas_router.planner.engine import CurveWindow, RoutingEngine, ToolEncodings
+from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, decode, decode_batch
+from tomas_router.planner.engine import BatchEngine, CurveWindow, OpenRequest, RoutingEngine, ToolEncodings
 from tomas_router.planner.input_size import input_size
 from tomas_router.planner.margins import NO_MARGINS, PredictionMargins
 from tomas_router.planner.plan_search import SearchLimits
@@ -111,7 +111,7 @@ class Planner:
         cache_dir: str | Path | None = None,
         **options: Any,
     ) -> Planner:
-        """A planner on an exported model, run by ONNX Runtime; by default the packaged one.
+        """A planner on an exported model, run by ONNX Runtime, or through Optimum; by default the packaged one.
 
         Args:
             model_dir: what ``python -m export.onnx`` wrote.
@@ -127,9 +127,9 @@ class Planner:
             MissingExtraError: ONNX Runtime is not installed.
         """
         # By name, because engines are a layer above: they implement this package's protocol.
-        engines = import_module("tomas_router.engines.onnx_engine")
+        engines = import_module("tomas_router.engines.load")
         directory = model_dir or shipped.model_dir()
-        engine = engines.OnnxEngine.load(directory, provider, verify=verify, cache_dir=cache_dir)
+        engine = engines.load_engine(directory, provider, verify=verify, cache_dir=cache_dir)
         return cls(engine, cache_dir=cache_dir, **options)
 
     def plan(
@@ -215,6 +215,37 @@ class Planner:
         for request in requests:
             yield self.plan(request, registry, profiling, timeline, **options)
 
+    def plan_together(
+        self,
+        requests: Sequence[AnyRequest],
+        timelines: Sequence[SystemTimeline | None],
+        registry: ToolRegistry | None = None,
+        profiling: AnyProfile = None,
+    ) -> list[ToolPlan]:
+        """Plans several requests over the same tools, each on its own timeline, in passes that they share.
+
+        With an engine that takes no batches, one after the other. Every plan has its machine to itself; requests that
+        share one belong in ``plan_batch`` with a ledger.
+
+        Raises:
+            ValueError: There are not as many timelines as requests.
+            DataValidationError: a request breaks its contract.
+            UnknownToolError: a candidate is not in the registry.
+        """
+        if len(timelines) != len(requests):
+            raise ValueError(f"each request needs its timeline (or None), got {len(requests)} and {len(timelines)}")
+        situations = [
+            self._situation(request, registry, profiling, timeline, None, None, None)
+            for request, timeline in zip(requests, timelines, strict=True)
+        ]
+        if not situations or not hasattr(self.engine, "open_batch"):
+            raws = [self._decode(situation) for situation in situations]
+        else:
+            asked = [self._asked(situation) for situation in situations]
+            engine = cast(BatchEngine, self.engine)
+            raws = decode_batch(engine, [one for one, _ in asked], situations[0].tools, [own for _, own in asked])
+        return [self._finish(situation, raw) for situation, raw in zip(situations, raws, strict=True)]
+
     def propose(
         self,
         request: AnyRequest,
@@ -278,6 +309,11 @@ class Planner:
         return ProfilingTable.from_csv(shipped.profiling_path(), self._shipped_registry)
 
     def _decode(self, situation: _Situation) -> RawPlan:
+        asked, options = self._asked(situation)
+        return decode(self.engine, asked.instruction, situation.tools, asked.shortlist, asked.window, options)
+
+    def _asked(self, situation: _Situation) -> tuple[OpenRequest, DecodingOptions]:
+        """What the network is asked, and how its answers are read."""
         request, tools = situation.request, situation.tools
         candidates = mask = None
         if request.candidates is not None:
@@ -293,7 +329,7 @@ class Planner:
             max_steps=max(self.max_steps, request.num_steps or 0),
             beam_width=self.beam_width,
         )
-        return decode(self.engine, request.instruction, tools, chosen, situation.window, options)
+        return OpenRequest(request.instruction, chosen, situation.window, request.links), options
 
     def _allocate(
         self, situation: _Situation, raw: RawPlan, writer: PlanWriter, ledger: Ledger | None, terms: BookingTerms

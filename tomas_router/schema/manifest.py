@@ -16,6 +16,9 @@ from tomas_router.schema.onnx_header import declared_opsets
 
 MANIFEST = "manifest.json"
 Quantisation = Literal["none", "int8", "packed", "int4"]
+Layout = Literal["embedded", "optimum"]
+"""Which engine the graphs are made for: ``OnnxEngine``, or ``OptimumEngine`` and a GPU."""
+Precision = Literal["float32", "float16", "bfloat16"]
 Verification = Literal["once", "always"]
 SchemaVersion = Literal["1.0", "1.1"]
 NO_CHECKSUM = "0" * 64
@@ -50,6 +53,8 @@ class GraphEntry(_Contract):
     file: str
     inputs: tuple[TensorEntry, ...]
     outputs: tuple[TensorEntry, ...]
+    opset: int | None = None
+    """Version of the default operator set where it is not the manifest's."""
 
 
 class ArrayEntry(_Contract):
@@ -128,9 +133,14 @@ class Manifest(_Contract):
     """Changes with any file; part of every cache key."""
     training_fingerprint: str
     """Hash of the checkpoint's weights."""
+    layout: Layout = "embedded"
+    precision: Precision = "float32"
+    """Of the backbone's weights and cache; heads are float32."""
+    trained: bool = True
+    """False for artifacts with random weights, which are for timing: no planner accepts them."""
     quantisation: Quantisation
     opset: int
-    """Version of the default operator set that every graph declares."""
+    """Version of the default operator set that every graph declares, unless its entry names another."""
     least_onnxruntime: str | None = None
     """Oldest ONNX Runtime that has every operator of the graphs, in any language."""
     sizes: Sizes
@@ -139,7 +149,8 @@ class Manifest(_Contract):
     calibration: dict[str, float]
     tokenizer: str
     """File of the tokenizer, in the format of Hugging Face's ``tokenizers``."""
-    token_table: TokenTableEntry
+    token_table: TokenTableEntry | None = None
+    """None in layout ``optimum``, where the token table is a graph."""
     graphs: dict[str, GraphEntry]
     tolerance: Tolerance
     files: dict[str, FileEntry]
@@ -151,9 +162,9 @@ class Manifest(_Contract):
 
     @model_validator(mode="after")
     def _files_are_listed(self) -> Manifest:
-        used = {entry.file for entry in self.graphs.values()} | {self.tokenizer, self.token_table.values.file}
-        if self.token_table.scales is not None:
-            used.add(self.token_table.scales.file)
+        table = self.token_table
+        arrays = () if table is None else (table.values, table.scales)
+        used = {entry.file for entry in (*self.graphs.values(), *arrays) if entry is not None} | {self.tokenizer}
         if unlisted := sorted(used - set(self.files)):
             raise ValueError(f"every file in use must be listed under 'files', {unlisted} are not")
         if folders := sorted(name for name in self.files if name in ("", ".", "..") or re.search(r"[/\\:]", name)):
@@ -194,7 +205,7 @@ def read_manifest(
     for name, entry in manifest.files.items():
         check_hash(directory / name, entry.sha256, memory if entry.bytes > HASHED_AT_START_BYTES else None)
     for graph in manifest.graphs.values():
-        _check_opset(directory / graph.file, manifest.opset)
+        _check_opset(directory / graph.file, graph.opset or manifest.opset)
     return manifest
 
 

@@ -19,7 +19,7 @@ from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration
-from tomas_router.schema.manifest import MANIFEST, ArrayEntry, Manifest, read_manifest
+from tomas_router.schema.manifest import MANIFEST, ArrayEntry, Manifest, TokenTableEntry, read_manifest
 from tomas_router.training.checkpoint import Checkpoint, Statistics, build_model, load_checkpoint, read_trained_on
 
 if TYPE_CHECKING:
@@ -109,6 +109,11 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
+    table = manifest.token_table
+    if manifest.layout != "embedded" or table is None:
+        raise UntrainedModelError(
+            f"{directory} has layout {manifest.layout!r}, which is not read back; train on with the checkpoint itself"
+        )
     if not (directory / PARAMETERS).exists():
         raise UntrainedModelError(
             f"{directory} holds no {PARAMETERS}: it was exported by an older version; export its checkpoint again"
@@ -130,7 +135,7 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     with np.load(directory / REST) as rest:
         state |= {name: rest[name] for name in rest.files}
     tensors = {name: torch.tensor(np.ascontiguousarray(values)) for name, values in state.items()}
-    tensors["backbone.lm.model.embed_tokens.weight"] = torch.from_numpy(_token_table(directory, manifest))
+    tensors["backbone.lm.model.embed_tokens.weight"] = torch.from_numpy(_token_table(directory, table))
     missing = set(model.state_dict()) - set(tensors) - {"backbone.lm.lm_head.weight"}
     if missing:
         raise UntrainedModelError(f"{directory} lacks {len(missing)} tensors of the model, first {min(missing)}")
@@ -141,8 +146,7 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     return Checkpoint(model.eval(), config, _statistics(manifest), tokenizer, tokenizer_path, manifest.trained_on)
 
 
-def _token_table(directory: Path, manifest: Manifest) -> np.ndarray:
-    table = manifest.token_table
+def _token_table(directory: Path, table: TokenTableEntry) -> np.ndarray:
     values = _array(directory, table.values).astype(np.float32)
     if table.scales is not None:
         scales = _array(directory, table.scales)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -122,7 +123,7 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
             "train them with: tomas train --config configs/embedded.yaml --out DIR"
         )
     data = yaml.safe_load((directory / "config.yaml").read_text())
-    config, model = build_model(data, device)
+    _, model = build_model(data, device)
     state = merge_lora(_read(directory, data["tied"], device), directory, device)
     missing = [k for k in model.load_state_dict(state, strict=False).missing_keys if k != LM_HEAD]
     if missing:
@@ -130,10 +131,31 @@ def load_checkpoint(directory: str | Path, device: str = "cpu") -> Checkpoint:
             f"{weights} lacks {len(missing)} tensors, first {missing[0]}; it is from another version"
         )
     model.backbone.lm.tie_weights()
+    return _around(model, directory)
+
+
+def load_panels(directory: Path, model: TOMASLLMModel) -> Checkpoint:
+    """Gives a network its panels' weights and leaves its backbone alone, whose weights never enter memory.
+
+    Raises:
+        UntrainedModelError: The checkpoint lacks a tensor of the panels.
+    """
+    wanted = [name for name in model.state_dict() if not name.startswith("backbone.")]
+    with safe_open(directory / "model.safetensors", framework="pt") as stored:
+        missing = sorted(set(wanted) - set(stored.keys()))
+        if missing:
+            raise UntrainedModelError(
+                f"{directory} lacks {len(missing)} tensors, first {missing[0]}; it is from another version"
+            )
+        model.load_state_dict({name: stored.get_tensor(name) for name in wanted}, strict=False)
+    return _around(model, directory)
+
+
+def _around(model: TOMASLLMModel, directory: Path) -> Checkpoint:
     statistics = Statistics.from_json(json.loads((directory / "statistics.json").read_text()))
-    tokenizer_path = directory / "tokenizer.json"
-    tokenizer = TextTokenizer.load(tokenizer_path)
-    return Checkpoint(model.eval(), config, statistics, tokenizer, tokenizer_path, read_trained_on(directory))
+    path = directory / "tokenizer.json"
+    tokenizer = TextTokenizer.load(path)
+    return Checkpoint(model.eval(), model.config, statistics, tokenizer, path, read_trained_on(directory))
 
 
 def restore(directory: Path, model: TOMASLLMModel, device: str = "cpu") -> None:

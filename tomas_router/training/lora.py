@@ -70,11 +70,22 @@ def merge_lora(state: dict[str, Tensor], directory: Path, device: str = "cpu") -
     adapters = load_lora(directory, device)
     if not adapters:
         return state
-    scale = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))["scale"]
+    scale = lora_scale(directory)
     merged = dict(state)
     for name in adapters:
         if name.endswith(LOW):
             layer = name.removesuffix(LOW)
-            delta = scale * adapters[layer + HIGH].float() @ adapters[name].float()
-            merged[f"{layer}.weight"] = state[f"{layer}.weight"].float() + delta
+            weight = state[f"{layer}.weight"]
+            merged[f"{layer}.weight"] = merged_weight(weight, adapters[name], adapters[layer + HIGH], scale)
     return merged
+
+
+def merged_weight(weight: Tensor, low: Tensor, high: Tensor, scale: float) -> Tensor:
+    """A layer's weight with what its low-rank matrices add, in float32; PEFT's ``merge_and_unload`` of one layer."""
+    return weight.float() + scale * high.float() @ low.float()
+
+
+def lora_scale(directory: Path) -> float:
+    """How much the matrices of a checkpoint count."""
+    scale: float = json.loads((directory / SETTINGS).read_text(encoding="utf-8"))["scale"]
+    return scale
