@@ -253,9 +253,9 @@ ACTIVATION_ZERO_U8 = np.uint8(ACTIVATION_ZERO)
 
 def _int4_tensor(name: str, values: np.ndarray) -> TensorProto:
     """Two 4-bit numbers a byte, the first in the lower half."""
-    flat = values.astype(np.int8).reshape(-1)
+    low_bits: NDArray[np.uint8] = values.astype(np.int8).reshape(-1).view(np.uint8) & np.uint8(15)
     tensor = TensorProto(name=name, data_type=TensorProto.INT4, dims=values.shape)
-    tensor.raw_data = _pack(flat.view(np.uint8) & 15, bits=4).tobytes()
+    tensor.raw_data = _pack(low_bits, bits=4).tobytes()
     return tensor
 
 

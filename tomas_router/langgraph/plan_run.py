@@ -12,8 +12,8 @@ from typing import Any
 from tomas_router.errors import InfeasibleError
 from tomas_router.executors.limits import thread_count, thread_limits
 from tomas_router.executors.out_of_memory import is_out_of_memory
+from tomas_router.executors.plain import plain
 from tomas_router.executors.running_call import CallStoppedError, RunningCall, running
-from tomas_router.executors.threads import plain
 from tomas_router.langgraph.admission import Admission
 from tomas_router.langgraph.arguments import resolve
 from tomas_router.langgraph.injected import injected_values

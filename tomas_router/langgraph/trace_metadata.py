@@ -12,7 +12,7 @@ from typing import Any
 from langgraph import types
 from langsmith.run_helpers import get_current_run_tree
 
-from tomas_router.langgraph.arguments import FROM
+from tomas_router.executors.references import FROM
 from tomas_router.runtime.tracing import Attribute, span
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.schema.profiling import ResourceConfig

@@ -19,7 +19,7 @@ NUMBER_LIMIT = 7
 STEP_LIMIT = 9
 """``NUMBER_LIMIT * STEP_LIMIT`` = 63, the largest weight of an ``int8`` graph (see ``export.quantize``)."""
 SMALLER_STEPS = (-1, 0, 1, 2)
-"""Steps tried around the smallest that clips nothing; clipping the largest weight often costs less than a coarse step."""
+"""Steps tried around the smallest that clips nothing: clipping the largest weight may cost less than coarse steps."""
 SMALLEST_SCALE = 1e-12
 ACTIVATION_LIMIT = 127
 

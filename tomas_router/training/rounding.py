@@ -44,7 +44,7 @@ class LayerRounding:
             if name.endswith("layernorm"):
                 module.register_forward_hook(lambda _, __, output: self._rounded(output))
             elif isinstance(module, nn.Linear) and packable(module.in_features):
-                module.forward = self._product(module)  # type: ignore[method-assign]
+                module.forward = self._product(module)  # type: ignore[method-assign, assignment]
                 self._linears[tuple(module.weight.shape)].append(module)
                 if not name.endswith(READERS_OF_NORMS):
                     module.register_forward_pre_hook(lambda _, inputs: (self._rounded(inputs[0]),))
