@@ -38,8 +38,10 @@ from tomas_router.schema.manifest import Quantisation
 
 QUANTISED_GRAPHS = ("text", "tool_encoder", "tool_set", "context", "backbone")
 """The heads that read decisions are small and stay in float."""
-KEPT_IN_FLOAT = "/retrieval/"
-"""The classifier adds retrieval similarities times twenty: too steep for rounding, and small."""
+PACKED_GRAPHS = (*QUANTISED_GRAPHS, "step_heads")
+"""Where the file must be small, what proposes resources and dependencies is rounded as well."""
+KEPT_IN_FLOAT = ("/retrieval/", "/slot_query/", "/size/", "/target/")
+"""The classifier adds retrieval similarities times twenty: too steep for rounding; the others choose, and are small."""
 LAYER_SUFFIX = "_proj"
 """Modules of the backbone's layers are named so (q_proj, ..., down_proj)."""
 CONTRIB = "com.microsoft"
@@ -122,7 +124,7 @@ def to_channels(weight_KN: Array) -> tuple[NDArray[np.int8], Array]:
 
 def quantise(graph: str, model: ModelProto, level: Quantisation) -> ModelProto:
     """Rewrites a graph in place; graphs outside ``QUANTISED_GRAPHS`` stay as they are."""
-    if level != "none" and graph in QUANTISED_GRAPHS:
+    if level != "none" and graph in (PACKED_GRAPHS if level == "packed" else QUANTISED_GRAPHS):
         _Rewriter(model, level).run()
     return model
 
@@ -142,7 +144,7 @@ class _Rewriter:
         weights = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             weight_KN = _constant_weight(node, weights)
-            if weight_KN is None or KEPT_IN_FLOAT in node.name:
+            if weight_KN is None or any(part in node.name for part in KEPT_IN_FLOAT):
                 self.nodes.append(node)
                 continue
             product = f"{node.output[0]}_product"

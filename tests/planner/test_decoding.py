@@ -84,6 +84,12 @@ def test_num_steps_goes_on_where_the_network_would_end() -> None:
     assert tools_of(run(script, DecodingOptions(num_steps=3))) == ["ocr", "search", "search"]
 
 
+def test_num_steps_of_named_candidates_names_each_once() -> None:
+    script = Script((Slot(say(ocr=9)), Slot(say(ocr=9, search=5, translate=3)), Slot(say(ocr=9))))
+    assert tools_of(run(script, DecodingOptions(num_steps=2, candidates_N=mask("ocr", "search")))) == ["ocr", "search"]
+    assert tools_of(run(script, DecodingOptions(num_steps=3, candidates_N=mask("ocr", "search")))) == ["ocr"] * 3
+
+
 def test_num_steps_overrules_gate_and_confidence() -> None:
     script = Script((Slot({END: 9.0, "ocr": 1.0}),), gate_logit=-5.0)
     plan = run(script, DecodingOptions(num_steps=1), Calibration(min_confidence=0.9))

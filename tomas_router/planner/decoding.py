@@ -207,7 +207,7 @@ def _moves(
     branch: _Branch, calibration: Calibration, options: DecodingOptions, *, may_end: bool
 ) -> list[tuple[float, int, _Branch]]:
     """(log-probability of the plan so far, tool or -1 for END, branch) of the likeliest continuations."""
-    probabilities = tool_probabilities(branch.tool_logits, calibration, options.candidates_N)
+    probabilities = tool_probabilities(branch.tool_logits, calibration, _allowed(branch, options))
     if not may_end:
         probabilities = np.append(probabilities[:-1] / max(float(probabilities[:-1].sum()), 1e-300), 0.0)
     order = np.argsort(-probabilities, kind="stable")[: options.beam_width]
@@ -217,6 +217,16 @@ def _moves(
         for i in order.tolist()
         if probabilities[i] > 0 or not may_end
     ]
+
+
+def _allowed(branch: _Branch, options: DecodingOptions) -> Bool | None:
+    """Who may do the next step; a fixed number of named candidates means each once, while others are left."""
+    named = options.candidates_N
+    if named is None or options.num_steps is None or int(named.sum()) < options.num_steps:
+        return named
+    rest = named.copy()
+    rest[[step.tool for step in branch.steps]] = False
+    return rest
 
 
 def _taken(

@@ -37,7 +37,9 @@ class PlanRequest(BaseModel):
     instruction: Annotated[str, StringConstraints(min_length=1, max_length=MAX_INSTRUCTION_CHARS)]
     id: str | None = None
     candidates: tuple[str, ...] | None = Field(default=None, description="only these tools may be chosen")
-    num_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS, strict=True, description="exactly this many steps")
+    num_steps: int | None = Field(
+        default=None, ge=1, le=MAX_STEPS, strict=True, description="exactly this many; of named candidates, each once"
+    )
     links: Links = Field(default="dataflow", description="what depends_on means: consumed output, or call order")
     input_size: InputSize | None = Field(default=None, description="overrides what the wording implies")
     deadline_ms: int | None = Field(
