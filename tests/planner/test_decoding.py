@@ -90,6 +90,14 @@ def test_num_steps_of_named_candidates_names_each_once() -> None:
     assert tools_of(run(script, DecodingOptions(num_steps=3, candidates_N=mask("ocr", "search")))) == ["ocr"] * 3
 
 
+def test_end_margin_keeps_a_plan_going_where_end_hardly_wins() -> None:
+    script = Script((Slot(say(ocr=9)), Slot({END: 5.0, "search": 4.5}), Slot({END: 9.0})))
+    assert tools_of(run(script)) == ["ocr"]
+    assert tools_of(run(script, calibration=Calibration(end_margin=1.0))) == ["ocr", "search"]
+    nothing = Script((Slot({END: 5.0, "ocr": 4.5}),))
+    assert run(nothing, calibration=Calibration(end_margin=1.0)).no_tool == "no_match"
+
+
 def test_num_steps_overrules_gate_and_confidence() -> None:
     script = Script((Slot({END: 9.0, "ocr": 1.0}),), gate_logit=-5.0)
     plan = run(script, DecodingOptions(num_steps=1), Calibration(min_confidence=0.9))

@@ -244,7 +244,9 @@ def _taken(
         resources=_five(outcome.resources),
         depends_on=_depends_on(outcome, len(branch.steps), options.links, calibration),
     )
-    return _Branch(outcome.state, _as_float64(outcome.tool_logits), (*branch.steps, step), log_probability)
+    logits = _as_float64(outcome.tool_logits).copy()
+    logits[-1] -= calibration.end_margin
+    return _Branch(outcome.state, logits, (*branch.steps, step), log_probability)
 
 
 def _choices(

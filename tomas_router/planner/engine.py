@@ -89,6 +89,7 @@ class Calibration:
     gate_threshold: float = 0.0  # gate_logit above: plan
     depends_threshold: float = 0.0
     twin_margin: float = 2.0  # logits; tools this close to the best may be swapped by the allocator
+    end_margin: float = 0.0  # taken off END's logit after the first step: a plan ends where END wins by more than this
 
 
 class RoutingEngine(Protocol):
