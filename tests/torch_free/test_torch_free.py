@@ -70,7 +70,8 @@ def test_every_torch_free_module_when_imported_needs_no_torch():
     code = (
         "import importlib, pkgutil, tomas_router\n"
         "torch_side = ('encoders', 'model', 'training', 'engines.torch_engine', 'langgraph')\n"
-        "torch_side += ('engines.bound_session', 'engines.optimum_engine', 'engines.optimum_files', 'engines.ort_backbone')\n"
+        "optimum = ('bound_session', 'optimum_engine', 'optimum_files', 'ort_backbone', 'widened')\n"
+        "torch_side += tuple('engines.' + name for name in optimum)\n"
         "skip = tuple('tomas_router.' + name for name in torch_side)\n"
         "walk = pkgutil.walk_packages(tomas_router.__path__, 'tomas_router.', onerror=lambda name: None)\n"
         "names = [m.name for m in walk if not (m.name + '.').startswith(tuple(s + '.' for s in skip))]\n"
