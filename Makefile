@@ -8,7 +8,7 @@ NEWEST_VENV ?= .venv-newest
 CONFIG ?= configs/embedded.yaml
 CHECKPOINT ?= runs/embedded/final
 OUT ?= runs/onnx
-QUANTIZE ?= int8
+QUANTIZE ?= packed
 ARGS ?=
 
 BIN := $(VENV)/bin

@@ -202,7 +202,7 @@ def test_training_when_it_joins_rows_leaves_other_languages_alone() -> None:
     rows = [Row(str(i), f"text {i}", (Step(f"t{i}"),), language="de" if i < 4 else "en") for i in range(8)]
     source = Source("worlds", ToolRegistry([ToolSpec(name=f"t{i}", desc="d") for i in range(8)]), None, tuple(rows))
     sampler = BatchSampler.__new__(BatchSampler)
-    sampler.rng, sampler.augmentation = np.random.default_rng(1), Augmentation(compose=1.0)
+    sampler.rng, sampler.augmentation = np.random.default_rng(1), Augmentation(compose_singles=1.0)
     joined = sampler._compose_some(rows, source)
     assert [row.id for row in joined if row.language == "de"] == ["0", "1", "2", "3"]
     assert sum(len(row.steps) == 2 for row in joined) == 2

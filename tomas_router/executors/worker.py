@@ -48,8 +48,17 @@ def _run(job: dict[str, Any], events: TextIO) -> None:
     _write(events, event="begin", at_s=time.time())
     output = call(tool, arguments)
     ended_s = time.time()
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=max(peaks) * MAXRSS_BYTES)
+    peak_bytes = max(_own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS_BYTES)
+    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak_bytes)
+
+
+def _own_peak_bytes() -> int:
+    """Most memory that was resident. ``ru_maxrss`` would begin at what the starting process held when it forked."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES
 
 
 def _write(events: TextIO, **event: Any) -> None:

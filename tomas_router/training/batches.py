@@ -197,7 +197,7 @@ class BatchSampler:
 
     def batch(self, source: Source, rows: Sequence[Row]) -> Batch:
         """A batch of given rows."""
-        examples = [self._worded(build_example(row, source, self.rng)) for row in rows]
+        examples = [self._worded(build_example(row, source, self.rng), row.language) for row in rows]
         needed = list(dict.fromkeys(t for e in examples for t in (*e.tools, *(e.candidates or ()))))
         offered = source.registry.names if self.augmentation.whole_registry else source.answers
         others = [name for name in offered if name not in set(needed)]
@@ -263,8 +263,8 @@ class BatchSampler:
         pairs = zip(singles[::2], singles[1::2], strict=False)
         return others + [compose(a, b, self.rng) for a, b in pairs if a.steps[0].tool != b.steps[0].tool]
 
-    def _worded(self, example: Example) -> Example:
-        if example.needs_tool and self.rng.random() < self.augmentation.more_words:
+    def _worded(self, example: Example, language: str) -> Example:
+        if example.needs_tool and language == "en" and self.rng.random() < self.augmentation.more_words:
             return replace(example, instruction=wordy(example.instruction, self.rng))
         if self.rng.random() >= self.augmentation.drop_words:
             return example
