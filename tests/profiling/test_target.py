@@ -15,8 +15,8 @@ ONE = "ProfiledTool(helper_of_target.work, {'small': {}})"
 def folder(tmp_path, monkeypatch):
     (tmp_path / "helper_of_target.py").write_text('def work():\n    """Works."""\n', encoding="utf-8")
     (tmp_path / "target_module.py").write_text(
-        f"{HEAD}one = {ONE}\nmany = [{ONE}, ProfiledTool(print, {{'small': {{}}}})]\nnamed = {{'x': {ONE}}}\n"
-        f"def made():\n    return [{ONE}]\ntwice = [{ONE}, {ONE}]\nplain = [print]\nempty = []\nnumber = 7\n",
+        f"{HEAD}one = {ONE}\nmany = [{ONE}, ProfiledTool(len, {{'small': {{}}}})]\nnamed = {{'x': {ONE}}}\n"
+        f"def made():\n    return [{ONE}]\ntwice = [{ONE}, {ONE}]\nplain = [len]\nempty = []\nnumber = 7\n",
         encoding="utf-8",
     )
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("attribute", "names"), [("one", ["work"]), ("many", ["work", "print"]), ("named", ["work"]), ("made", ["work"])]
+    ("attribute", "names"), [("one", ["work"]), ("many", ["work", "len"]), ("named", ["work"]), ("made", ["work"])]
 )
 @pytest.mark.parametrize("place", ["target_module", "target_module.py"])
 def test_target_when_it_holds_tools_gives_them_in_order(folder, place, attribute, names):
