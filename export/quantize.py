@@ -2,7 +2,7 @@
 
 ``int8``: weights to 7 bits, one scale an output channel; activations to 8 bits, one scale a *row*, found while running.
 ``packed``: as ``int8``, but layers are stored with 4 bits and multiplied by the small steps of their blocks when a
-session is made (``tomas_router.model.packing``): half the file for the same speed.
+session is made (``tomas_router.model.packing``): half the file; sessions take longer to make.
 ``int4``: the backbone's layers to 4 bits in blocks of 32, everything else to 8 bits in blocks of 64 (``MatMulNBits``).
 
 Measured on a trained 8-layer model, one thread of a server core with VNNI: a pass of 29 tokens behind 64 tools, a pass
