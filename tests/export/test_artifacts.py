@@ -407,4 +407,4 @@ def test_make_export_when_run_rebuilds_artifacts_that_pass_parity_and_verify(rec
     assert recipe[1:3] == ["-m", "export.onnx"]
     report = json.loads((exported / "parity.json").read_text())
     assert max(report["relative_error"].values()) <= report["tolerance"]["relative_error"]
-    assert OnnxEngine.load(exported, verify="always").manifest.quantisation == "int8"
+    assert OnnxEngine.load(exported, verify="always").manifest.quantisation == "packed"
