@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions
 from tokenizers import Tokenizer
 
 TOOLS = {"transcriber": "Turn speech into text.", "shortener": "Summarise a text.", "weather": "Tell the weather."}
@@ -24,8 +24,24 @@ tokenizer = Tokenizer.from_file(str(MODEL / manifest["tokenizer"]))
 tokenizer.encode_special_tokens = True  # what a user types is always plain text
 
 
+# Level `packed`: graphs read a weights file that is computed, each 4-bit number times the step of its block.
+options, packed = SessionOptions(), manifest.get("packed_layers")
+if packed:
+    stored, layers_bin = np.fromfile(MODEL / packed["stored_in"], np.uint8), np.zeros(packed["bytes"], np.int8)
+    for weight in packed["weights"]:
+        (inputs, outputs), start = weight["shape"], weight["offset"]
+        byte = stored[weight["numbers_offset"] :][: inputs * outputs // 2]
+        numbers = (np.stack([byte << 4, byte], 1).view(np.int8) >> 4).reshape(-1, packed["block"], outputs)
+        steps = stored[weight["steps_offset"] :][: len(numbers) * outputs].view(np.int8).reshape(-1, 1, outputs)
+        layers_bin[start : start + inputs * outputs] = (numbers * steps).ravel()
+    files = {packed["file"]: layers_bin, packed["stored_in"]: stored}
+    options.add_external_initializers_from_files_in_memory(
+        [*files], [*files.values()], [f.size for f in files.values()]
+    )
+
+
 def run(graph, **inputs):
-    return InferenceSession(MODEL / manifest["graphs"][graph]["file"]).run(None, inputs)
+    return InferenceSession(MODEL / manifest["graphs"][graph]["file"], options).run(None, inputs)
 
 
 def layers(graph, embeds, past, first_position):

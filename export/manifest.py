@@ -26,6 +26,7 @@ from tomas_router.schema.manifest import (
     GraphEntry,
     Layout,
     Manifest,
+    PackedLayersEntry,
     Precision,
     Quantisation,
     RowScalerEntry,
@@ -78,6 +79,7 @@ def write_manifest(
     layout: Layout = "embedded",
     precision: Precision = "float32",
     trained: bool = True,
+    packed_layers: PackedLayersEntry | None = None,
 ) -> None:
     """Describes the files that lie in ``out``."""
     files = {
@@ -98,6 +100,7 @@ def write_manifest(
         calibration=asdict(statistics.calibration),
         tokenizer=TOKENIZER,
         token_table=token_table,
+        packed_layers=packed_layers,
         graphs=graphs,
         layout=layout,
         precision=precision,

@@ -32,7 +32,7 @@ from export.quantize import quantise
 from export.qwen_layers import Qwen2Layers
 from export.replaced import replaced
 from export.sample_inputs import run_calibration
-from export.shared_weights import WEIGHTS, SharedWeights
+from export.shared_weights import LAYERS, WEIGHTS, SharedWeights
 from export.small_tensors import write_small_tensors
 from export.smoothing import recorded_peaks, smoothed
 from export.token_rows import FloatRows, PackedRows
@@ -86,18 +86,21 @@ def write_artifacts(checkpoint: Checkpoint, reference: TorchEngine, out: Path, q
             progress.update(bar, graph=name)
             graph = trace(spec)
             sources = origins.sources(graph)
-            graph = quantise(name, graph, quantisation)
+            graph, packed = quantise(name, graph, quantisation)
             origins.settle(name, graph, sources)
             graphs[name] = graph_entry(name, graph)
-            shared.absorb(graph)
+            shared.absorb(graph, packed)
             onnx.save(graph, str(out / graphs[name].file))
             progress.advance(bar)
     for entry in graphs.values():
         onnx.checker.check_model(str(out / entry.file))
+    (out / LAYERS).unlink()
     write_small_tensors(checkpoint.model, out)
     origins.write(out)
     shutil.copyfile(checkpoint.tokenizer_path, out / TOKENIZER)
-    write_manifest(checkpoint, reference.fingerprint, quantisation, graphs, table, out)
+    write_manifest(
+        checkpoint, reference.fingerprint, quantisation, graphs, table, out, packed_layers=shared.packed_layers()
+    )
 
 
 def _parts(checkpoint: Checkpoint, reference: TorchEngine, quantisation: Quantisation) -> BackboneParts:

@@ -1,8 +1,8 @@
 """Rewrites matrix products with constant weights for smaller and faster graphs.
 
 ``int8``: weights to 7 bits, one scale an output channel; activations to 8 bits, one scale a *row*, found while running.
-``packed``: as ``int8``, but layers are stored with 4 bits and multiplied by the small steps of their blocks when a
-session is made (``tomas_router.model.packing``): half the file; sessions take longer to make.
+``packed``: as ``int8``, but layers are stored with 4 bits and multiplied by the small steps of their blocks before a
+session is made (``tomas_router.model.packing``, ``tomas_router.schema.packed_layers``): half the file.
 ``int4``: the backbone's layers to 4 bits in blocks of 32, everything else to 8 bits in blocks of 64 (``MatMulNBits``).
 
 Measured on a trained 8-layer model, one thread of a server core with VNNI: a pass of 29 tokens behind 64 tools, a pass
@@ -27,13 +27,14 @@ a GPU its products would run on the host, so export ``none`` or ``int4`` for one
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from tomas_router.model.packing import BLOCK, pack, packable
+from tomas_router.model.packing import Packed, pack, packable
 from tomas_router.schema.manifest import Quantisation
 
 QUANTISED_GRAPHS = ("text", "tool_encoder", "tool_set", "context", "backbone")
@@ -122,11 +123,20 @@ def to_channels(weight_KN: Array) -> tuple[NDArray[np.int8], Array]:
     return np.rint(weight_KN / scale).astype(np.int8), scale
 
 
-def quantise(graph: str, model: ModelProto, level: Quantisation) -> ModelProto:
+class Quantised(NamedTuple):
+    """A rewritten graph."""
+
+    model: ModelProto
+    packed: dict[str, Packed]
+    """By initialiser: how the int8 matrix is stored (level ``packed``)."""
+
+
+def quantise(graph: str, model: ModelProto, level: Quantisation) -> Quantised:
     """Rewrites a graph in place; graphs outside ``QUANTISED_GRAPHS`` stay as they are."""
+    rewriter = _Rewriter(model, level)
     if level != "none" and graph in (PACKED_GRAPHS if level == "packed" else QUANTISED_GRAPHS):
-        _Rewriter(model, level).run()
-    return model
+        rewriter.run()
+    return Quantised(model, rewriter.packed)
 
 
 @dataclass
@@ -137,6 +147,7 @@ class _Rewriter:
     level: Quantisation
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, TensorProto] = field(default_factory=dict)
+    packed: dict[str, Packed] = field(default_factory=dict)
     rounded: dict[str, tuple[str, str]] = field(default_factory=dict)  # activation -> its 8-bit numbers, its row scales
 
     def run(self) -> None:
@@ -192,19 +203,10 @@ class _Rewriter:
         self._add("Mul", [f"{target}_unscaled", row_scale], target)
 
     def _packed_weight(self, source: str, weight_KN: Array) -> None:
-        """Stores 4-bit numbers and steps, and the product of both, which ONNX Runtime folds when it loads the graph."""
-        packed = pack(torch.from_numpy(np.array(weight_KN.T)))
-        numbers_BLN = packed.numbers_NK.numpy().T.reshape(-1, BLOCK, weight_KN.shape[1])
-        steps_B1N = packed.steps_NB.numpy().T.astype(np.uint8)[:, None]
-        self.constants[f"{source}_packed"] = _int4_tensor(f"{source}_packed", numbers_BLN)
-        self._constant(f"{source}_steps", steps_B1N)
-        self._constant(f"{source}_scale", packed.channel_N.numpy().astype(np.float32))
-        for name in ("packed", "steps"):
-            self._add("Cast", [f"{source}_{name}"], f"{source}_{name}_wide", to=TensorProto.INT32)
-        self._add("Mul", [f"{source}_packed_wide", f"{source}_steps_wide"], f"{source}_wide")
-        self._add("Cast", [f"{source}_wide"], f"{source}_narrow", to=TensorProto.INT8)
-        shape = self._constant(f"{source}_shape", np.array(weight_KN.shape, dtype=np.int64))
-        self._add("Reshape", [f"{source}_narrow", shape], f"{source}_int8")
+        rounded = pack(torch.from_numpy(np.array(weight_KN.T)))
+        self._constant(f"{source}_int8", rounded.product().numpy().T.astype(np.int8, order="C"))
+        self._constant(f"{source}_scale", rounded.channel_N.numpy().astype(np.float32))
+        self.packed[f"{source}_int8"] = rounded
 
     def _rounded_rows(self, activation: str) -> tuple[str, str]:
         if activation not in self.rounded:
@@ -251,14 +253,6 @@ class _Rewriter:
 
 
 ACTIVATION_ZERO_U8 = np.uint8(ACTIVATION_ZERO)
-
-
-def _int4_tensor(name: str, values: np.ndarray) -> TensorProto:
-    """Two 4-bit numbers a byte, the first in the lower half."""
-    low_bits: NDArray[np.uint8] = values.astype(np.int8).reshape(-1).view(np.uint8) & np.uint8(15)
-    tensor = TensorProto(name=name, data_type=TensorProto.INT4, dims=values.shape)
-    tensor.raw_data = _pack(low_bits, bits=4).tobytes()
-    return tensor
 
 
 def _in_a_layer(node: NodeProto) -> bool:

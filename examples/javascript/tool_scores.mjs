@@ -41,9 +41,34 @@ function weighted(data, weights, size) {
 
 // ---- graphs --------------------------------------------------------------------------------------------------------
 
+// Level `packed`: graphs read a weights file that is computed, each 4-bit number times the step of its block.
+function weightFiles({ packed_layers: packed }) {
+  if (!packed) return undefined;
+  const stored = readFileSync(path.join(MODEL, packed.stored_in));
+  const unpacked = new Int8Array(packed.bytes);
+  for (const { shape, offset, numbers_offset, steps_offset } of packed.weights) {
+    const [inputs, outputs] = shape;
+    for (let at = 0; at < inputs * outputs; at += outputs) {
+      const steps = steps_offset + Math.floor(at / outputs / packed.block) * outputs;
+      for (let output = 0; output < outputs; output++) {
+        const byte = stored[numbers_offset + ((at + output) >> 1)];
+        const number = (byte << ((at + output) & 1 ? 24 : 28)) >> 28; // the first of two is in the lower half
+        unpacked[offset + at + output] = number * stored[steps + output];
+      }
+    }
+  }
+  return [
+    { path: packed.file, data: new Uint8Array(unpacked.buffer) },
+    { path: packed.stored_in, data: stored },
+  ];
+}
+
+const externalData = weightFiles(manifest);
+
 async function run(graph, inputs) {
   const { file } = manifest.graphs[graph];
-  const session = await InferenceSession.create(path.join(MODEL, file), { intraOpNumThreads: 1, interOpNumThreads: 1 });
+  const options = { intraOpNumThreads: 1, interOpNumThreads: 1, ...(externalData && { externalData }) };
+  const session = await InferenceSession.create(path.join(MODEL, file), options);
   return session.run(inputs);
 }
 

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -100,6 +101,13 @@ def edit(directory: Path, **fields: Any) -> None:
     seal(directory)
 
 
+def set_unsealed(directory: Path, **fields: Any) -> None:
+    """Changes fields of the manifest as the first version, which had no checksum to betray it."""
+    path = directory / "manifest.json"
+    content = json.loads(path.read_text()) | {"schema_version": "1.0", "checksum": None} | fields
+    path.write_text(json.dumps(content))
+
+
 # ---- every file in turn ---------------------------------------------------------------------------------------------
 
 
@@ -164,9 +172,9 @@ def test_manifest_when_any_byte_of_it_is_flipped_is_never_taken(copy: Path) -> N
 
 def test_manifest_when_of_a_later_version_is_refused(copy: Path) -> None:
     path = copy / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": "1.1"', '"schema_version": "2.0"'))
+    path.write_text(path.read_text().replace('"schema_version": "1.2"', '"schema_version": "2.0"'))
     error = refusal(copy)
-    assert (error.what, error.expected, error.found) == ("schema_version", "1.0 or 1.1", "2.0")
+    assert (error.what, error.expected, error.found) == ("schema_version", "1.0 or 1.1 or 1.2", "2.0")
 
 
 def test_manifest_when_of_the_first_version_is_still_read(copy: Path) -> None:
@@ -175,7 +183,7 @@ def test_manifest_when_of_the_first_version_is_still_read(copy: Path) -> None:
     path.write_text(json.dumps(old | {"schema_version": "1.0"}))
     assert OnnxEngine.load(copy).manifest.checksum is None
     assert seal(copy).least_onnxruntime == LEAST_ONNXRUNTIME
-    assert OnnxEngine.load(copy).manifest.schema_version == "1.1"
+    assert OnnxEngine.load(copy).manifest.schema_version == "1.2"
 
 
 def test_manifest_when_the_current_version_lacks_its_checksum_is_refused(copy: Path) -> None:
@@ -307,8 +315,10 @@ def test_verification_when_unknown_names_the_choices(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("directory", ["exported", "packaged"])
-def test_graphs_when_checked_are_clean_and_of_one_opset(directory: str, exported: Path) -> None:
-    folder = exported if directory == "exported" else shipped.model_dir()
+def test_graphs_when_checked_are_clean_and_of_one_opset(directory: str, exported: Path, tmp_path: Path) -> None:
+    source = exported if directory == "exported" else shipped.model_dir()
+    folder = Path(shutil.copytree(source, tmp_path / "model"))
+    assert tomas(["artifacts", "unpack", str(folder)]) == 0  # the checker looks for every file
     entries = read_manifest(folder)
     for name, entry in entries.graphs.items():
         path = folder / entry.file
@@ -383,6 +393,68 @@ def test_verify_command_when_the_manifest_describes_another_interface_exits_2(
     edit(copy, graphs=graphs)
     assert tomas(["artifacts", "verify", str(copy)]) == 2
     assert re.search(r"lm_head\.onnx: input: expected .*state.*, found .*hidden", capsys.readouterr().err)
+
+
+# ---- packed layers --------------------------------------------------------------------------------------------------
+
+
+def test_packed_layers_when_written_beside_the_graphs_are_what_plain_onnxruntime_reads(copy: Path) -> None:
+    import onnxruntime
+
+    feeds = {"v_toolaware": np.random.default_rng(0).normal(size=(3, tiny.SIZES["hidden_size"])).astype(np.float32)}
+    graph = str(copy / "tool_set.onnx")
+    with pytest.raises(Exception, match=r"layers\.bin"):
+        onnxruntime.InferenceSession(graph)
+    assert tomas(["artifacts", "unpack", str(copy)]) == 0
+    plain = onnxruntime.InferenceSession(graph).run(None, feeds)[0]
+    np.testing.assert_array_equal(plain, OnnxEngine.load(copy).shortlist_keys(feeds["v_toolaware"]))
+
+
+def test_packed_layers_when_computed_are_numbers_times_steps(exported: Path) -> None:
+    import torch
+
+    from tomas_router.model.packing import pack
+    from tomas_router.schema.packed_layers import unpacked_layers
+
+    layers = read_manifest(exported).packed_layers
+    assert layers is not None
+    assert not (exported / layers.file).exists()
+    unpacked = unpacked_layers(exported, layers).view(np.int8)
+    assert len(unpacked) == layers.bytes
+    for weight in layers.weights:
+        matrix_KN = unpacked[weight.offset :][: np.prod(weight.shape)].reshape(weight.shape)
+        again = pack(torch.from_numpy(matrix_KN.T.astype(np.float32)))
+        np.testing.assert_array_equal(again.product().numpy().T * again.channel_N.numpy(), matrix_KN)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"block": 7}, "must have whole blocks of 7 inputs"),
+        ({"bytes": 10}, "must end within 10 bytes of layers.bin"),
+        ({"file": "../layers.bin"}, "must be plain"),
+        ({"stored_in": "other.bin"}, "must be listed"),
+    ],
+)
+def test_packed_layers_when_the_entry_contradicts_itself_are_refused(
+    copy: Path, change: dict[str, Any], message: str
+) -> None:
+    layers = json.loads((copy / "manifest.json").read_text())["packed_layers"]
+    set_unsealed(copy, packed_layers=layers | change)
+    assert message in str(refusal(copy))
+
+
+def test_packed_layers_when_they_reach_beyond_the_stored_file_are_refused(copy: Path) -> None:
+    layers = json.loads((copy / "manifest.json").read_text())["packed_layers"]
+    layers["weights"][0]["numbers_offset"] = 10**9
+    set_unsealed(copy, packed_layers=layers)
+    assert "one ends at 1" in str(refusal(copy))
+
+
+def test_unpack_when_nothing_is_packed_says_so(capsys: pytest.CaptureFixture[str], copy: Path) -> None:
+    edit(copy, packed_layers=None)
+    assert tomas(["artifacts", "unpack", str(copy)]) == 2
+    assert "nothing in it is packed" in capsys.readouterr().err
 
 
 def test_seal_when_a_file_is_altered_exits_2_and_leaves_the_manifest(copy: Path) -> None:

@@ -51,7 +51,7 @@ def test_channels_when_rounded_never_saturate_pairs_of_products():
 def test_product_when_quantised_stays_close_at_any_number_of_rows(level):
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(96, 40)).astype(np.float32)
-    model = quantise("backbone", product(weight), level)
+    model = quantise("backbone", product(weight), level).model
     for rows in (1, 2, 7):
         x = rng.normal(size=(rows, 96)).astype(np.float32)
         error = np.linalg.norm(run(model, x) - x @ weight) / np.linalg.norm(x @ weight)
@@ -61,7 +61,7 @@ def test_product_when_quantised_stays_close_at_any_number_of_rows(level):
 def test_product_when_one_row_is_huge_leaves_the_others_exact():
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(96, 40)).astype(np.float32)
-    model = quantise("backbone", product(weight), "int8")
+    model = quantise("backbone", product(weight), "int8").model
     x = rng.normal(size=(3, 96)).astype(np.float32)
     beside = x.copy()
     beside[2] *= 1e4
@@ -69,11 +69,11 @@ def test_product_when_one_row_is_huge_leaves_the_others_exact():
 
 
 def test_product_when_a_row_is_zero_gives_zero():
-    model = quantise("backbone", product(np.ones((64, 8), np.float32)), "int8")
+    model = quantise("backbone", product(np.ones((64, 8), np.float32)), "int8").model
     np.testing.assert_array_equal(run(model, np.zeros((2, 64), np.float32)), 0.0)
 
 
 @pytest.mark.parametrize(("graph", "name"), [("open_heads", "/gate/MatMul"), ("tool_encoder", "/retrieval/MatMul")])
 def test_product_when_precision_matters_stays_in_float(graph, name):
-    model = quantise(graph, product(np.ones((64, 8), np.float32), name), "int8")
+    model = quantise(graph, product(np.ones((64, 8), np.float32), name), "int8").model
     assert [node.op_type for node in model.graph.node] == ["MatMul"]

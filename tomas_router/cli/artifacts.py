@@ -1,4 +1,4 @@
-"""``tomas artifacts verify``: every check of a model directory, the slow ones included."""
+"""``tomas artifacts``: every check of a model directory, the slow ones included; packed layers as a plain file."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ def add_parser(subparsers: Any) -> None:
     verify = actions.add_parser("verify", help="hash every file and load every graph; exit code 2 names what is wrong")
     verify.add_argument("directory", type=Path, nargs="?", help="what the export wrote (default: the packaged model)")
     verify.set_defaults(run=run_verify)
+    unpack = actions.add_parser(
+        "unpack",
+        help="write the weights file that graphs with packed layers read, for runtimes that cannot be handed it",
+    )
+    unpack.add_argument("directory", type=Path, nargs="?", help="what the export wrote (default: the packaged model)")
+    unpack.add_argument("--out", type=Path, help="the file (default: beside the graphs, where ONNX Runtime looks)")
+    unpack.set_defaults(run=run_unpack)
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -54,6 +61,30 @@ def run_verify(args: argparse.Namespace) -> int:
         f"manifest {manifest.schema_version}{'' if manifest.checksum else ' (has no checksum of its own)'}",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+    return OK
+
+
+def run_unpack(args: argparse.Namespace) -> int:
+    """Writes the file that ``manifest.packed_layers`` describes.
+
+    Raises:
+        UntrainedModelError: The directory holds no exported model.
+        ModelArtifactError: A file is missing or altered, or nothing in the directory is packed.
+        OSError: The file cannot be written.
+    """
+    from tomas_router import shipped
+    from tomas_router.errors import ModelArtifactError
+    from tomas_router.schema.manifest import read_manifest
+    from tomas_router.schema.packed_layers import unpacked_layers
+
+    directory = args.directory or shipped.model_dir()
+    manifest = read_manifest(directory)
+    layers = manifest.packed_layers
+    if layers is None:
+        raise ModelArtifactError(f"{directory} has level {manifest.quantisation!r}: nothing in it is packed")
+    out = args.out or directory / layers.file
+    unpacked_layers(directory, layers).tofile(out)
+    sys.stdout.write(f"{layers.bytes:>12,} bytes  {out}\n")
     return OK
 
 

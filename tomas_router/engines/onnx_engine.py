@@ -24,7 +24,8 @@ from tomas_router.features.special_tokens import SPECIAL_TOKENS
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration, Float, ToolBatch, ToolEncodings
-from tomas_router.schema.manifest import MANIFEST, Manifest, TensorEntry, Verification, read_manifest
+from tomas_router.schema.manifest import MANIFEST, Manifest, PackedLayersEntry, TensorEntry, Verification, read_manifest
+from tomas_router.schema.packed_layers import unpacked_layers
 
 Provider = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
@@ -37,6 +38,8 @@ LOADED_AT_START = (TEXT, "backbone", "context", "tool_set", "open_heads", "step_
 
 THREADED = (TEXT, "backbone", "tool_encoder", "lm_head")
 """Graphs large enough to gain from several threads."""
+WITH_LAYERS = (TEXT, "backbone", "tool_encoder", "tool_set")
+"""Graphs whose layers may be packed."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,12 @@ class OnnxEngine(EngineCore):
         if manifest.token_table is None:
             raise ArtifactMismatchError(directory / MANIFEST, "token_table", "a table", "none")
         self._tokens = TokenTable(directory, manifest.token_table)
+        packed = manifest.packed_layers
+        self._layers = None if packed is None else unpacked_layers(directory, packed)
         for graph in LOADED_AT_START:
             if graph in manifest.graphs:
                 self._session(graph)
+        self._layers = None  # ONNX Runtime has what it needs of them
 
     @classmethod
     def load(
@@ -219,10 +225,19 @@ class OnnxEngine(EngineCore):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         path = self._directory / self.manifest.graphs[graph].file
+        if self.manifest.packed_layers is not None and graph in WITH_LAYERS:
+            files = self._weight_files(self.manifest.packed_layers)
+            names, sizes = list(files), [len(content) for content in files.values()]
+            options.add_external_initializers_from_files_in_memory(names, list(files.values()), sizes)
         try:
             return self._runtime.InferenceSession(str(path), options, providers=PROVIDERS[self._provider])
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise ModelArtifactError(f"{path} cannot be loaded by ONNX Runtime: {error}") from error
+
+    def _weight_files(self, layers: PackedLayersEntry) -> dict[str, NDArray[np.uint8]]:
+        """Content by name: ONNX Runtime takes all weights of a graph from memory or none."""
+        unpacked = unpacked_layers(self._directory, layers) if self._layers is None else self._layers
+        return {layers.file: unpacked, layers.stored_in: np.memmap(self._directory / layers.stored_in, np.uint8, "r")}
 
 
 def import_onnxruntime(provider: Provider) -> ModuleType:

@@ -2,7 +2,7 @@
 
 A weight is ``number * step * channel``: a number of 4 bits (-7 to 7), a small whole step (1 to 9) for each block of 32
 inputs, and one scale for an output channel. ``number * step`` has 7 bits, so the products are those of ``int8`` graphs;
-ONNX Runtime multiplies the two once, when a session is made. Training can round alike (``training.rounding``).
+engines multiply the two once (``schema.packed_layers``). Training can round alike (``training.rounding``).
 
 N outputs, K inputs, B blocks.
 """
@@ -32,10 +32,13 @@ class Packed:
     steps_NB: Tensor  # whole numbers, 1 to 9
     channel_N: Tensor
 
+    def product(self) -> Tensor:
+        """(N, K) whole numbers, -63 to 63."""
+        return self.numbers_NK * self.steps_NB.repeat_interleave(BLOCK, dim=-1)
+
     def weight(self) -> Tensor:
         """(N, K) as the graph multiplies it."""
-        steps_NK = self.steps_NB.repeat_interleave(BLOCK, dim=-1)
-        return self.numbers_NK * steps_NK * self.channel_N.unsqueeze(-1)
+        return self.product() * self.channel_N.unsqueeze(-1)
 
 
 def packable(inputs: int) -> bool:

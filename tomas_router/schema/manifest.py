@@ -20,7 +20,8 @@ Layout = Literal["embedded", "optimum"]
 """Which engine the graphs are made for: ``OnnxEngine``, or ``OptimumEngine`` and a GPU."""
 Precision = Literal["float32", "float16", "bfloat16"]
 Verification = Literal["once", "always"]
-SchemaVersion = Literal["1.0", "1.1"]
+SchemaVersion = Literal["1.0", "1.1", "1.2"]
+CURRENT_VERSION: SchemaVersion = "1.2"
 NO_CHECKSUM = "0" * 64
 """Stands in the place of the checksum while it is computed."""
 
@@ -77,6 +78,52 @@ class TokenTableEntry(_Contract):
     scales: ArrayEntry | None
 
 
+class PackedWeight(_Contract):
+    """One int8 matrix, C order, inputs by outputs: number times step of its block, block by block along the inputs."""
+
+    shape: tuple[int, int]
+    offset: int = Field(ge=0)
+    """In the file that graphs read."""
+    numbers_offset: int = Field(ge=0)
+    """In the stored file: 4 bits a number in two's complement, the first of two in the lower half of a byte."""
+    steps_offset: int = Field(ge=0)
+    """In the stored file: one byte a step, (inputs / block, outputs)."""
+
+
+class PackedLayersEntry(_Contract):
+    """A weights file that graphs read and no directory holds: it is computed from stored numbers and steps.
+
+    A reader computes it and gives its bytes to ONNX Runtime under its name, or writes it beside the graphs.
+    """
+
+    file: str
+    """What the graphs call it."""
+    bytes: int = Field(ge=0)
+    """Its size; what no weight covers is zero."""
+    stored_in: str
+    block: int = Field(gt=0)
+    """So many inputs share a step."""
+    weights: tuple[PackedWeight, ...]
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> PackedLayersEntry:
+        for index, weight in enumerate(self.weights):
+            inputs, outputs = weight.shape
+            if inputs % self.block:
+                raise ValueError(f"weights[{index}] must have whole blocks of {self.block} inputs, got {inputs}")
+            if (end := weight.offset + inputs * outputs) > self.bytes:
+                raise ValueError(f"weights[{index}] must end within {self.bytes} bytes of {self.file}, got {end}")
+        return self
+
+    def stored_end(self) -> int:
+        """Where the last number or step ends in the stored file."""
+        ends = [0]
+        for weight in self.weights:
+            size = weight.shape[0] * weight.shape[1]
+            ends += [weight.numbers_offset + size // 2, weight.steps_offset + size // self.block]
+        return max(ends)
+
+
 class Sizes(_Contract):
     """Numbers of the network that an engine needs."""
 
@@ -124,8 +171,8 @@ class Tolerance(_Contract):
 class Manifest(_Contract):
     """Everything that is needed to use the graphs from any language."""
 
-    schema_version: SchemaVersion = "1.1"
-    """1.0 had neither ``checksum`` nor ``least_onnxruntime``."""
+    schema_version: SchemaVersion = CURRENT_VERSION
+    """1.0 had neither ``checksum`` nor ``least_onnxruntime``, 1.1 no ``packed_layers``."""
     checksum: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """SHA-256 of this file with the 64 digits of the checksum itself written as zeros."""
     name: str
@@ -151,6 +198,8 @@ class Manifest(_Contract):
     """File of the tokenizer, in the format of Hugging Face's ``tokenizers``."""
     token_table: TokenTableEntry | None = None
     """None in layout ``optimum``, where the token table is a graph."""
+    packed_layers: PackedLayersEntry | None = None
+    """Only of level ``packed``."""
     graphs: dict[str, GraphEntry]
     tolerance: Tolerance
     files: dict[str, FileEntry]
@@ -165,10 +214,15 @@ class Manifest(_Contract):
         table = self.token_table
         arrays = () if table is None else (table.values, table.scales)
         used = {entry.file for entry in (*self.graphs.values(), *arrays) if entry is not None} | {self.tokenizer}
+        used |= set() if self.packed_layers is None else {self.packed_layers.stored_in}
         if unlisted := sorted(used - set(self.files)):
             raise ValueError(f"every file in use must be listed under 'files', {unlisted} are not")
-        if folders := sorted(name for name in self.files if name in ("", ".", "..") or re.search(r"[/\\:]", name)):
+        names = [*self.files, *([self.packed_layers.file] if self.packed_layers else [])]
+        if folders := sorted(name for name in names if name in ("", ".", "..") or re.search(r"[/\\:]", name)):
             raise ValueError(f"file names must be plain, without folders, got {folders}")
+        packed = self.packed_layers
+        if packed is not None and (end := packed.stored_end()) > (size := self.files[packed.stored_in].bytes):
+            raise ValueError(f"packed weights must lie within {size} bytes of {packed.stored_in}, one ends at {end}")
         return self
 
 
@@ -245,7 +299,9 @@ def _check_own_hash(path: Path, data: bytes, content: dict[str, object]) -> None
 
 def manifest_text(manifest: Manifest) -> str:
     """The file's text, with its checksum."""
-    text = manifest.model_copy(update={"schema_version": "1.1", "checksum": NO_CHECKSUM}).model_dump_json(indent=1)
+    text = manifest.model_copy(update={"schema_version": CURRENT_VERSION, "checksum": NO_CHECKSUM}).model_dump_json(
+        indent=1
+    )
     return f"{text}\n".replace(NO_CHECKSUM, hashlib.sha256(f"{text}\n".encode()).hexdigest(), 1)
 
 

@@ -6,6 +6,7 @@ Quantised weights come back rounded, which training mends within a few steps. Th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema.manifest import MANIFEST, ArrayEntry, Manifest, TokenTableEntry, read_manifest
+from tomas_router.schema.packed_layers import unpacked_layers
 from tomas_router.training.checkpoint import Checkpoint, Statistics, build_model, load_checkpoint, read_trained_on
 
 if TYPE_CHECKING:
@@ -68,9 +70,6 @@ class StoredWeights:
         if source in self.arrays:
             return self.arrays[source].astype(np.float32)
         scale = self.arrays[f"{source}_scale"]
-        if f"{source}_packed" in self.arrays:
-            product = self.arrays[f"{source}_packed"].astype(np.float32) * self.arrays[f"{source}_steps"] * scale
-            return product.reshape(-1, product.shape[-1]).astype(np.float32)
         if f"{source}_int8" in self.arrays:
             return (self.arrays[f"{source}_int8"].astype(np.float32) * scale).astype(np.float32)
         return _from_blocks(self.arrays[f"{source}_blocks"], scale, **self.blocks[source])
@@ -119,14 +118,14 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
             f"{directory} holds no {PARAMETERS}: it was exported by an older version; export its checkpoint again"
         )
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError as error:
         raise MissingExtraError('reading a model back needs onnx: pip install "tomas-router[export]"') from error
     record = json.loads((directory / PARAMETERS).read_text(encoding="utf-8"))
     if not record["tied"]:
         raise UntrainedModelError(f"{directory} has an LM head of its own, which cannot be read back from artifacts")
     config, model = build_model(record, device)
-    graphs = {name: StoredWeights.of(onnx.load(str(directory / entry.file))) for name, entry in manifest.graphs.items()}
+    graphs = {name: StoredWeights.of(graph) for name, graph in _graphs(directory, manifest)}
     state: dict[str, np.ndarray] = {}
     for name, fields in record["tensors"].items():
         place = WeightPlace(**fields)
@@ -144,6 +143,27 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     tokenizer_path = directory / manifest.tokenizer
     tokenizer = TextTokenizer.load(tokenizer_path)
     return Checkpoint(model.eval(), config, _statistics(manifest), tokenizer, tokenizer_path, manifest.trained_on)
+
+
+def _graphs(directory: Path, manifest: Manifest) -> Iterator[tuple[str, ModelProto]]:
+    """Every graph with its weights, those of packed layers too."""
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+
+    packed = manifest.packed_layers
+    layers = None if packed is None else unpacked_layers(directory, packed)
+    for name, entry in manifest.graphs.items():
+        graph = onnx.load(str(directory / entry.file), load_external_data=False)
+        for tensor in graph.graph.initializer:
+            if tensor.data_location != onnx.TensorProto.EXTERNAL:
+                continue
+            place = ExternalDataInfo(tensor)
+            if packed is not None and layers is not None and place.location == packed.file:
+                tensor.raw_data = layers[place.offset : place.offset + place.length].tobytes()
+            else:
+                load_external_data_for_tensor(tensor, str(directory))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+        yield name, graph
 
 
 def _token_table(directory: Path, table: TokenTableEntry) -> np.ndarray:
