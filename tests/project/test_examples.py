@@ -25,3 +25,4 @@ def test_benchmark_when_run_briefly_measures_every_request():
     result = measure(model=None, repeats=2)
     assert set(result["decisions"]) == set(REQUESTS)
     assert result["cold_start_ms"] > 0
+    assert result["resident_mib"] > 0
