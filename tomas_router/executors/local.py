@@ -15,10 +15,10 @@ from tomas_router.executors.processes import GIB, Job, run_process
 from tomas_router.executors.references import resolve
 from tomas_router.executors.threads import Event, Hold, ThreadExecutor
 from tomas_router.executors.tools import absolute, load_tools, require_runnable, samples
+from tomas_router.extras import import_extra
 from tomas_router.profiling.limits import CAN_PIN
 from tomas_router.runtime.host import usable_cpus
 from tomas_router.runtime.online_profile import ObservedRun
-from tomas_router.runtime.psutil_extra import load_psutil
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
 
@@ -59,7 +59,7 @@ class LocalExecutor:
             MissingExtraError: psutil is not installed.
         """
         require_executable(plan, None)
-        load_psutil("LocalExecutor")
+        import_extra("psutil", "host", "LocalExecutor needs psutil")
         tools = load_tools(self.tools)
         require_runnable(plan, tools, sample_inputs=self.sample_inputs)
         run = _Run(self, tools, plan.to_local(gpu_device=self.gpu_device), Leases(), CpuPool(usable_cpus()))

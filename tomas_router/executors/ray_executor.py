@@ -24,7 +24,7 @@ from tomas_router.executors.execution import (
 from tomas_router.executors.references import resolve
 from tomas_router.executors.threads import Event, Hold, ThreadExecutor
 from tomas_router.executors.tools import Tools, absolute, call, load_tools, require_runnable, samples
-from tomas_router.runtime.ray_extra import connected_ray, first_line
+from tomas_router.runtime.ray_connection import connected_ray, first_line
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
 from tomas_router.targets.ray import GIB, GPU_MEMORY_RESOURCE
