@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import threading
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tomas_router.profiling import limits
+from tomas_router.profiling.peak_memory import peak_bytes
 
 MAX_DETAIL_CHARS = 400
-MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 def main(job_path: str) -> int:
@@ -48,17 +47,8 @@ def _run(job: dict[str, Any], events: TextIO) -> None:
     _write(events, event="begin", at_s=time.time())
     output = call(tool, arguments)
     ended_s = time.time()
-    peak_bytes = max(_own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS_BYTES)
-    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak_bytes)
-
-
-def _own_peak_bytes() -> int:
-    """Most memory that was resident. ``ru_maxrss`` would begin at what the starting process held when it forked."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):  # no Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES
+    peak = peak_bytes()
+    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak)
 
 
 def _write(events: TextIO, **event: Any) -> None:
