@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tomas_router.profiling import limits
+from tomas_router.profiling.event_file import write_event
 from tomas_router.profiling.peak_memory import peak_bytes
 
 MAX_DETAIL_CHARS = 400
@@ -33,7 +34,7 @@ def main(job_path: str) -> int:
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a tool may raise is a result here)
             detail = " ".join(f"{type(error).__name__}: {error}".strip(": ").split())
             lacked = isinstance(error, MemoryError)
-            _write(events, event="failure", detail=detail[:MAX_DETAIL_CHARS], out_of_memory=lacked)
+            write_event(events, event="failure", detail=detail[:MAX_DETAIL_CHARS], out_of_memory=lacked)
             return 1
     return 0
 
@@ -44,16 +45,11 @@ def _run(job: dict[str, Any], events: TextIO) -> None:
 
     tool = load_tools(job["target"])[job["tool"]]
     arguments = job["arguments"] if job["sample"] is None else tool.arguments(job["sample"])
-    _write(events, event="begin", at_s=time.time())
+    write_event(events, event="begin", at_s=time.time())
     output = call(tool, arguments)
     ended_s = time.time()
     peak = peak_bytes()
-    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak)
-
-
-def _write(events: TextIO, **event: Any) -> None:
-    events.write(json.dumps(event) + "\n")
-    events.flush()
+    write_event(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak)
 
 
 def _end_with_the_parent(lifeline: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tomas_router.profiling import limits
+from tomas_router.profiling.event_file import write_event
 from tomas_router.profiling.peak_memory import peak_bytes, reset_peak
 
 MAX_DETAIL_CHARS = 300
@@ -43,26 +44,21 @@ def _measure(job: dict[str, Any], events: TextIO) -> None:
         arguments = tool.arguments(job["size"])
         gc.collect()
         reset_peak()  # making the input does not count
-        _write(events, event="begin")
+        write_event(events, event="begin")
         cpu_before, before = _cpu_s(), time.perf_counter_ns()
         result = tool.run(arguments)
         latency_ms = round((time.perf_counter_ns() - before) / 1e6, 4)
         cpu_ms = round((_cpu_s() - cpu_before) * 1000, 3)
         counts = run >= job["warmup"]
         peak = peak_bytes()
-        _write(events, event="end", counts=counts, latency_ms=latency_ms, cpu_ms=cpu_ms, peak_bytes=peak)
+        write_event(events, event="end", counts=counts, latency_ms=latency_ms, cpu_ms=cpu_ms, peak_bytes=peak)
         del result, arguments
 
 
 def _report_failure(events: TextIO, status: str, error: BaseException) -> int:
     detail = f"{type(error).__name__}: {error}".strip(": ")[:MAX_DETAIL_CHARS]
-    _write(events, event="failure", status=status, detail=detail)
+    write_event(events, event="failure", status=status, detail=detail)
     return 1
-
-
-def _write(events: TextIO, **event: Any) -> None:
-    events.write(json.dumps(event) + "\n")
-    events.flush()
 
 
 def _cpu_s() -> float:
