@@ -1,4 +1,4 @@
-"""Reads what a measuring process reports, while it writes."""
+"""What a working process reports, line by line: one side writes, the other reads meanwhile."""
 
 from __future__ import annotations
 
