@@ -88,7 +88,10 @@ def single_steps(table: ProfilingTable, curves: Sequence[SystemTimeline], count:
         instance = make_instance(rows, curve)
         best = optimum(instance)
         ours, elapsed_ms = _ours(rows, curve)
-        over = ours is not None and bool(over_commits([_run("step", ours.start_ms, rows[ours.option_index])], curve))
+        over = False
+        if ours is not None:
+            row = rows[ours.option_index]
+            over = bool(over_commits([Run.of("step", ours.start_ms, row, row.latency_ms)], curve))
         broken += over
         if best is None:
             infeasible += 1
@@ -123,10 +126,6 @@ def _ours(rows: Rows, curve: SystemTimeline) -> tuple[Allocation | None, float]:
     return placed, 1000 * (time.perf_counter() - started)
 
 
-def _run(name: str, start_ms: int, row: ProfileRow) -> Run:
-    return Run(name, start_ms, row.latency_ms, (row.cpu_core, row.cpu_mem_gb, row.gpu_sm, row.gpu_mem_gb))
-
-
 def _note(
     outcome: Outcome, end_ms: int | None, least_ms: int, hard: bool, *, over_commit: bool, elapsed_ms: float
 ) -> None:
@@ -157,7 +156,7 @@ class Placed:
 
     def runs(self) -> list[Run]:
         pairs = zip(self.starts_ms, self.rows, strict=True)
-        return [_run(f"s{k + 1}", start, row) for k, (start, row) in enumerate(pairs)]
+        return [Run.of(f"s{k + 1}", start, row, row.latency_ms) for k, (start, row) in enumerate(pairs)]
 
 
 PlanMethod = Callable[[Sequence[StepDemand], SystemTimeline], Placed]
@@ -194,7 +193,7 @@ def _greedy(steps: Sequence[StepDemand], curve: SystemTimeline) -> Placed:
         start = max([int(curve.times_ms[0]), *(before[d].end_ms for d in step.depends_on)])
         now = [Run(run.name, start, 1, run.demand) for run in before if run.start_ms <= start < run.end_ms]
         rows = sorted(step.options, key=lambda row: row.latency_ms)
-        fits = (row for row in rows if not over_commits([*now, Run("this", start, 1, _run("", 0, row).demand)], curve))  # type: ignore[arg-type]
+        fits = (row for row in rows if not over_commits([*now, Run.of("this", start, row, 1)], curve))  # type: ignore[arg-type]
         placed.starts_ms.append(start)
         placed.rows.append(next(fits, rows[0]))  # type: ignore[arg-type]
     return placed

@@ -31,7 +31,7 @@ from rich.console import Console
 from benchmarks.decision_latency import tools_for
 from benchmarks.growth_plot import growth_plot
 from benchmarks.machine import machine, resident_mib
-from benchmarks.routers import BM25, OURS, Request, available, build, remember_minilm
+from benchmarks.routers import BM25, OURS, Request, available, build, instruction_of, remember_minilm
 from tomas_router import Planner, shipped
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.schema.manifest import read_manifest
@@ -163,7 +163,7 @@ def measure(model: Path, sizes: list[int], threads: list[int], repeats: int, rou
         date.today().isoformat(),
         machine(),
         f"{manifest.name}@{manifest.fingerprint[:12]} ({manifest.quantisation})",
-        {name: len(tokenizer.encode(_instruction(request(100)))) for name, request in REQUESTS.items()},
+        {name: len(tokenizer.encode(instruction_of(request(100)))) for name, request in REQUESTS.items()},
         repeats,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -188,7 +188,7 @@ def cold_start_ms(model: Path, cache: Path, tools: int) -> float:
     """Median over new processes: from their start to their first plan, on one thread."""
     registry = cache / "tools.json"
     registry.write_text(json.dumps([tool.model_dump(exclude_none=True) for tool in tools_for(tools)], default=list))
-    text = _instruction(REQUESTS["short English"](100))
+    text = instruction_of(REQUESTS["short English"](100))
     code = COLD_START.format(model=str(model), cache=str(cache), text=text, registry=str(registry))
     environment = {**os.environ, **dict.fromkeys(BLAS, "1")}
     times = []
@@ -203,10 +203,6 @@ def cold_start_ms(model: Path, cache: Path, tools: int) -> float:
         if line.strip() != "planned":
             raise RuntimeError(f"a new process made no plan; it said {line!r}")
     return statistics.median(times)
-
-
-def _instruction(request: Request) -> str:
-    return request if isinstance(request, str) else str(request["instruction"])
 
 
 # ---- report ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import argparse
 import gc
 import os
 import platform
-import resource
 import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from benchmarks.gpu_raw import SIZES, append, key_of, load_tools, read_raw
 from benchmarks.gpu_share import green_share, seen_sm_count
+from tomas_router.profiling.peak_memory import own_peak_bytes, reset_peak
 
 WARMUP, REPEATS, MIN_REPEATS = 2, 10, 4
 PROBE_WIDTH, PROBE_RUNS = 8192, 4
@@ -102,9 +102,9 @@ def _measure_cell(
                 getattr(torch._C, "_cuda_clearCublasWorkspaces", gc.collect)()
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            _forget_peak()
+            reset_peak()
             result["runs"] = _runs(workload.prepare(network, units), on_gpu, allowed_s)
-            result["peak_bytes"] = _peak_bytes()
+            result["peak_bytes"] = own_peak_bytes()
             if on_gpu:
                 result["gpu_peak_bytes"] = torch.cuda.max_memory_reserved() + context_bytes
     except torch.OutOfMemoryError as error:
@@ -224,16 +224,3 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _forget_peak() -> None:
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # man 5 proc
-    except OSError:
-        return
-
-
-def _peak_bytes() -> int:
-    """Peak of resident host memory since it was last forgotten."""
-    peak = [line.split()[1] for line in _read("/proc/self/status").splitlines() if line.startswith("VmHWM")]
-    return int(peak[0]) * 1024 if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

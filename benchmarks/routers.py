@@ -75,7 +75,7 @@ def _ours(registry: ToolRegistry, cache: Path, model: Path, threads: int) -> Ask
 
 def _bm25(registry: ToolRegistry) -> Ask:
     index = Bm25(texts(registry))
-    return lambda request: int(index.scores([_text(request)])[0].argmax() >= 0)
+    return lambda request: int(index.scores([instruction_of(request)])[0].argmax() >= 0)
 
 
 def _semantic_router(registry: ToolRegistry, cache: Path, threads: int, *, in_torch: bool) -> Ask:
@@ -95,7 +95,7 @@ def _semantic_router(registry: ToolRegistry, cache: Path, threads: int, *, in_to
 
     routes = [Route(name=tool.name, utterances=[text]) for tool, text in zip(registry, texts(registry), strict=True)]
     router = IndexedRouter(encoder=LocalEncoder(), routes=routes)
-    return lambda request: int(router(_text(request)).name is not None)
+    return lambda request: int(router(instruction_of(request)).name is not None)
 
 
 def _numpy_query() -> Callable[[str], list[float]]:
@@ -121,5 +121,5 @@ def _minilm_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
-def _text(request: Request) -> str:
+def instruction_of(request: Request) -> str:
     return request if isinstance(request, str) else str(request["instruction"])

@@ -46,7 +46,7 @@ from tomas_router.planner.step_options import predicted_option
 from tomas_router.runtime.forecast import ChangeQuantile, Forecaster, Persistence
 from tomas_router.runtime.online_profile import ObservedRun, OnlineProfile
 from tomas_router.runtime.timeline import SystemTimeline
-from tomas_router.schema.profiling import SIZES, InputSize, ProfileRow, ProfilingTable
+from tomas_router.schema.profiling import AMOUNTS, SIZES, InputSize, ProfileRow, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +161,7 @@ def print_errors(tools: Tools, methods: dict[str, Optioner]) -> None:
             found = []
             for tool, size in tools.keys(members):
                 option = options(tool, size)[0]
-                guess = np.array([getattr(option, f) for f in ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb")])
+                guess = np.array([getattr(option, f) for f in AMOUNTS])
                 rows = tools.profiling.rows(tool, size)
                 row = as_numbers(nearest_row(rows, guess))
                 kind = (option.gpu_sm > 0) == any(r.gpu_sm > 0 for r in rows)

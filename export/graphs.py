@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from export.qwen_layers import Qwen2Layers
 from export.token_rows import FloatRows, PackedRows
 from tomas_router.config import ModelConfig
-from tomas_router.engines.torch_engine import open_heads, step_heads
+from tomas_router.engines.torch_engine import open_heads, set_keys, step_heads
 from tomas_router.model.tomas_model import TOMASLLMModel
 
 Axes = dict[str, dict[int, str]]
@@ -37,6 +37,14 @@ class BackboneParts:
     upper: Qwen2Layers
 
 
+class ModelGraph(nn.Module):
+    """A piece that reads nothing but the model's own parameters."""
+
+    def __init__(self, model: TOMASLLMModel) -> None:
+        super().__init__()
+        self.model = model
+
+
 class ToolEncoderGraph(nn.Module):
     """Everything that is cached per tool; encodes new tools without torch."""
 
@@ -53,10 +61,17 @@ class ToolEncoderGraph(nn.Module):
         hidden = states
         if model.config.tool.text_depth == "backbone":
             hidden, _ = self.layers(states, token_mask, positions)
-        v_toolaware = model.tools.encode(hidden, token_mask, rows, row_mask)
-        key = model.classifier.key_norm(model.classifier.base_key(v_toolaware))
+        v_toolaware, key = vector_and_key(model, hidden, token_mask, rows, row_mask)
         retrieval = model.retrieval(embedded, states, token_ids, token_mask)
         return v_toolaware, key, retrieval, *self.layers.alone(model.tool_token_norm(v_toolaware))
+
+
+def vector_and_key(
+    model: TOMASLLMModel, states: Tensor, token_mask: Tensor, rows: Tensor, row_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(N, L, D), (N, L), (N, R, 6), (N, R) to v_toolaware (N, D) and normalised classifier key (N, Q)."""
+    v_toolaware = model.tools.encode(states, token_mask, rows, row_mask)
+    return v_toolaware, model.classifier.key_norm(model.classifier.base_key(v_toolaware))
 
 
 class LayersGraph(nn.Module):
@@ -75,28 +90,16 @@ class LayersGraph(nn.Module):
         return hidden, *(tensor for pair in present for tensor in pair)
 
 
-class ToolSetGraph(nn.Module):
+class ToolSetGraph(ModelGraph):
     """Set attention over the shortlist."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, v_toolaware: Tensor) -> Tensor:
         """(P, D) to normalised classifier keys (P, Q)."""
-        model = self.model
-        tools = v_toolaware.unsqueeze(0)
-        mask = torch.ones_like(tools[:, :, 0], dtype=torch.bool)
-        keys = model.classifier.base_key(tools) + model.classifier.set_delta(model.tools(tools, mask))
-        return model.classifier.key_norm(keys)[0]
+        return set_keys(self.model, v_toolaware)
 
 
-class ContextGraph(nn.Module):
+class ContextGraph(ModelGraph):
     """The curve."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, series: Tensor, log_horizon: Tensor) -> tuple[Tensor, Tensor]:
         """(G, 96, 4) and (1,) to v_temporal (E) and virtual tokens (V, D)."""
@@ -104,24 +107,16 @@ class ContextGraph(nn.Module):
         return vector[0], virtual[0]
 
 
-class OpenHeadsGraph(nn.Module):
+class OpenHeadsGraph(ModelGraph):
     """Gate and first query."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, task_hidden: Tensor, slot_hidden: Tensor, v_temporal: Tensor) -> tuple[Tensor, ...]:
         """(S, D), (D), (E) to gate_logit (), request (Q), query (Q), end_logit ()."""
         return open_heads(self.model, task_hidden, slot_hidden, v_temporal)
 
 
-class StepHeadsGraph(nn.Module):
+class StepHeadsGraph(ModelGraph):
     """Everything read after a chosen tool."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self, steps: Tensor, slot_hidden: Tensor, request: Tensor, v_toolaware: Tensor, v_temporal: Tensor
@@ -140,6 +135,15 @@ class LmHeadGraph(nn.Module):
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """(1, D) to gate_logit (1) and the next token's logits (1, W)."""
         return self.model.gate(self.model.state_norm(hidden)), self.rows.product(hidden)
+
+
+OPEN_OUTPUTS = ("gate_logit", "request", "query", "end_logit")
+STEP_INPUTS = ("steps", "slot_hidden", "request", "v_toolaware", "v_temporal")
+STEP_OUTPUTS = ("query", "end_logit", "size_logits", "targets", "depends_logits")
+TEXT_MASK = torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [True] * 2 + [False] * 5])
+"""(3, 7) of the texts that graphs are traced with."""
+ROW_MASK = torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5])
+"""(3, 5) of their profile rows."""
 
 
 @dataclass(frozen=True)
@@ -163,29 +167,14 @@ def graph_specs(
     return text | {
         "tool_encoder": GraphSpec(
             ToolEncoderGraph(model, parts, tokens),
-            (
-                torch.randint(0, backbone.vocab_size, (3, 7)),
-                torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [True] * 2 + [False] * 5]),
-                torch.randn(3, 5, 6),
-                torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5]),
-            ),
+            (torch.randint(0, backbone.vocab_size, (3, 7)), TEXT_MASK, torch.randn(3, 5, 6), ROW_MASK),
             ("token_ids", "token_mask", "rows", "row_mask"),
             ("v_toolaware", "key", "retrieval", "prefix_keys", "prefix_values"),
-            {
-                "token_ids": {0: "tools", 1: "text_tokens"},
-                "token_mask": {0: "tools", 1: "text_tokens"},
-                "rows": {0: "tools", 1: "profile_rows"},
-                "row_mask": {0: "tools", 1: "profile_rows"},
-                **{name: {0: "tools"} for name in ("v_toolaware", "key", "retrieval", "prefix_keys", "prefix_values")},
-            },
+            alike({0: "tools", 1: "text_tokens"}, "token_ids", "token_mask")
+            | alike({0: "tools", 1: "profile_rows"}, "rows", "row_mask")
+            | alike({0: "tools"}, "v_toolaware", "key", "retrieval", "prefix_keys", "prefix_values"),
         ),
-        "tool_set": GraphSpec(
-            ToolSetGraph(model),
-            (torch.randn(5, d_model),),
-            ("v_toolaware",),
-            ("keys",),
-            {"v_toolaware": {0: "shortlist"}, "keys": {0: "shortlist"}},
-        ),
+        "tool_set": tool_set_spec(model),
         "context": GraphSpec(
             ContextGraph(model),
             (torch.randn(2, config.temporal.points, 4), torch.randn(1)),
@@ -198,7 +187,7 @@ def graph_specs(
             OpenHeadsGraph(model),
             (torch.randn(4, d_model), torch.randn(d_model), torch.randn(d_temporal)),
             ("task_hidden", "slot_hidden", "v_temporal"),
-            ("gate_logit", "request", "query", "end_logit"),
+            OPEN_OUTPUTS,
             {"task_hidden": {0: "task_tokens"}},
         ),
         "step_heads": GraphSpec(
@@ -210,14 +199,25 @@ def graph_specs(
                 torch.randn(d_model),
                 torch.randn(d_temporal),
             ),
-            ("steps", "slot_hidden", "request", "v_toolaware", "v_temporal"),
-            ("query", "end_logit", "size_logits", "targets", "depends_logits"),
-            {"steps": {0: "steps"}, "depends_logits": {0: "steps"}},
+            STEP_INPUTS,
+            STEP_OUTPUTS,
+            alike({0: "steps"}, "steps", "depends_logits"),
         ),
         "lm_head": GraphSpec(
             LmHeadGraph(model, lm_head), (torch.randn(1, d_model),), ("hidden",), ("gate_logit", "logits"), {}
         ),
     }
+
+
+def tool_set_spec(model: TOMASLLMModel) -> GraphSpec:
+    """Set attention, the same in every layout."""
+    return GraphSpec(
+        ToolSetGraph(model),
+        (torch.randn(5, model.backbone.config.hidden_size),),
+        ("v_toolaware",),
+        ("keys",),
+        alike({0: "shortlist"}, "v_toolaware", "keys"),
+    )
 
 
 def layers_spec(layers: Qwen2Layers, d_model: int) -> GraphSpec:
@@ -240,3 +240,8 @@ def layers_spec(layers: Qwen2Layers, d_model: int) -> GraphSpec:
             **{name: {0: "batch", 2: "total_sequence"} for name in present},
         },
     )
+
+
+def alike(axes: dict[int, str], *names: str) -> Axes:
+    """The same dynamic axes for several inputs or outputs."""
+    return dict.fromkeys(names, axes)

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import torch
 from onnx import ModelProto, TensorProto, helper
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.fused_qwen2 import Precision
-from export.graphs import Axes, GraphSpec, ToolSetGraph
+from export.graphs import (
+    OPEN_OUTPUTS,
+    ROW_MASK,
+    STEP_INPUTS,
+    STEP_OUTPUTS,
+    TEXT_MASK,
+    GraphSpec,
+    ModelGraph,
+    alike,
+    tool_set_spec,
+    vector_and_key,
+)
 from export.qwen_layers import TRACED_OPSET
 from export.trace import IR_VERSION
+from tomas_router.engines.torch_engine import query_and_end
 from tomas_router.model.tomas_model import TOMASLLMModel
 
 ONNX_TYPES: dict[Precision, int] = {
@@ -25,12 +37,8 @@ TABLE = "table"
 """The initialiser that holds the token table or the LM head, (W, D)."""
 
 
-class ToolHeadsGraph(nn.Module):
+class ToolHeadsGraph(ModelGraph):
     """Tool texts behind the backbone; the backbone itself runs before, from its own graph."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self, token_ids: Tensor, token_mask: Tensor, embeds: Tensor, hidden: Tensor, rows: Tensor, row_mask: Tensor
@@ -38,17 +46,12 @@ class ToolHeadsGraph(nn.Module):
         """(N, L), (N, L), twice (N, L, D), (N, R, 6), (N, R) to v_toolaware (N, D), key (N, Q), retrieval (N, E)."""
         model = self.model
         states = embeds if model.config.tool.text_depth == "embeddings" else hidden
-        v_toolaware = model.tools.encode(states, token_mask, rows, row_mask)
-        key = model.classifier.key_norm(model.classifier.base_key(v_toolaware))
+        v_toolaware, key = vector_and_key(model, states, token_mask, rows, row_mask)
         return v_toolaware, key, model.retrieval(embeds, embeds, token_ids, token_mask)
 
 
-class TaskVectorGraph(nn.Module):
+class TaskVectorGraph(ModelGraph):
     """What ranks tools before the task meets them."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, token_ids: Tensor, token_mask: Tensor, embeds: Tensor) -> Tensor:
         """(B, S), (B, S), (B, S, D) to unit vectors (B, E)."""
@@ -56,24 +59,16 @@ class TaskVectorGraph(nn.Module):
         return vector
 
 
-class ContextsGraph(nn.Module):
+class ContextsGraph(ModelGraph):
     """Curves of several requests, each with the same number of GPUs."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, series: Tensor, log_horizon: Tensor) -> tuple[Tensor, Tensor]:
         """(B, G, 96, 4) and (B, 1) to v_temporal (B, E) and virtual tokens (B, V, D)."""
         return self.model.curve_context(series, log_horizon)
 
 
-class OpenHeadsGraph(nn.Module):
+class OpenHeadsGraph(ModelGraph):
     """Gates and first queries."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self, task_hidden: Tensor, task_mask: Tensor, gate_hidden: Tensor, slot_hidden: Tensor, v_temporal: Tensor
@@ -82,23 +77,19 @@ class OpenHeadsGraph(nn.Module):
         model, classifier = self.model, self.model.classifier
         pooled = model.task_pool(model.state_norm(task_hidden), task_mask)
         request = classifier.task_query(pooled) + classifier.curve_query(v_temporal)
-        query, end = _query_and_end(model, slot_hidden, request)
+        query, end = query_and_end(model, model.state_norm(slot_hidden), request)
         return model.gate(model.state_norm(gate_hidden)), request, query, end
 
 
-class StepHeadsGraph(nn.Module):
+class StepHeadsGraph(ModelGraph):
     """Everything read after the chosen tools of requests that are equally far."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(
         self, steps: Tensor, slot_hidden: Tensor, request: Tensor, v_toolaware: Tensor, v_temporal: Tensor
     ) -> tuple[Tensor, ...]:
         """(B, K, D), (B, D), (B, Q), (B, D), (B, E) to query (B, Q), end (B), size (B, 3), targets (B, 5), depends."""
         model = self.model
-        query, end = _query_and_end(model, slot_hidden, request)
+        query, end = query_and_end(model, model.state_norm(slot_hidden), request)
         steps = model.state_norm(steps)
         last = steps[:, -1]
         size = model.resource.size_logits(last)
@@ -106,24 +97,13 @@ class StepHeadsGraph(nn.Module):
         return query, end, size, targets, model.dependency(steps)[:, -1]
 
 
-class TextGateGraph(nn.Module):
+class TextGateGraph(ModelGraph):
     """Whether a text should end and a plan begin."""
-
-    def __init__(self, model: TOMASLLMModel) -> None:
-        super().__init__()
-        self.model = model
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, D) to (B)."""
         gate: Tensor = self.model.gate(self.model.state_norm(hidden))
         return gate
-
-
-def _query_and_end(model: TOMASLLMModel, slot_hidden: Tensor, request: Tensor) -> tuple[Tensor, Tensor]:
-    classifier = model.classifier
-    slot = classifier.slot_query(model.state_norm(slot_hidden))
-    query = classifier.query_norm(slot + request) * classifier.scale
-    return query, (query * classifier.key_norm(classifier.end_Q)).sum(-1) + classifier.end_bias
 
 
 def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
@@ -135,7 +115,6 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
         config.temporal.d_temporal,
         backbone.vocab_size,
     )
-    texts = torch.tensor([[True] * 7, [True] * 5 + [False] * 2, [True] * 2 + [False] * 5])
     batch, tools = {0: "batch"}, {0: "tools"}
     words, task = {0: "tools", 1: "text_tokens"}, {0: "batch", 1: "task_tokens"}
     return {
@@ -143,34 +122,28 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
             ToolHeadsGraph(model),
             (
                 torch.randint(0, vocab, (3, 7)),
-                texts,
+                TEXT_MASK,
                 torch.randn(3, 7, d_model),
                 torch.randn(3, 7, d_model),
                 torch.randn(3, 5, 6),
-                torch.tensor([[True] * 5, [True] * 2 + [False] * 3, [False] * 5]),
+                ROW_MASK,
             ),
             ("token_ids", "token_mask", "embeds", "hidden", "rows", "row_mask")
             if config.tool.text_depth == "backbone"
             else ("token_ids", "token_mask", "embeds", "rows", "row_mask"),
             ("v_toolaware", "key", "retrieval"),
-            _alike(words, "token_ids", "token_mask", "embeds", "hidden")
-            | _alike({0: "tools", 1: "profile_rows"}, "rows", "row_mask")
-            | _alike(tools, "v_toolaware", "key", "retrieval"),
+            alike(words, "token_ids", "token_mask", "embeds", "hidden")
+            | alike({0: "tools", 1: "profile_rows"}, "rows", "row_mask")
+            | alike(tools, "v_toolaware", "key", "retrieval"),
         ),
         "task_vector": GraphSpec(
             TaskVectorGraph(model),
-            (torch.randint(0, vocab, (3, 7)), texts, torch.randn(3, 7, d_model)),
+            (torch.randint(0, vocab, (3, 7)), TEXT_MASK, torch.randn(3, 7, d_model)),
             ("token_ids", "token_mask", "embeds"),
             ("retrieval",),
-            _alike(task, "token_ids", "token_mask", "embeds") | {"retrieval": batch},
+            alike(task, "token_ids", "token_mask", "embeds") | {"retrieval": batch},
         ),
-        "tool_set": GraphSpec(
-            ToolSetGraph(model),
-            (torch.randn(5, d_model),),
-            ("v_toolaware",),
-            ("keys",),
-            {"v_toolaware": {0: "shortlist"}, "keys": {0: "shortlist"}},
-        ),
+        "tool_set": tool_set_spec(model),
         "context": GraphSpec(
             ContextsGraph(model),
             (torch.randn(3, 2, config.temporal.points, 4), torch.randn(3, 1)),
@@ -182,15 +155,15 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
             OpenHeadsGraph(model),
             (
                 torch.randn(3, 7, d_model),
-                texts,
+                TEXT_MASK,
                 torch.randn(3, d_model),
                 torch.randn(3, d_model),
                 torch.randn(3, d_temporal),
             ),
             ("task_hidden", "task_mask", "gate_hidden", "slot_hidden", "v_temporal"),
-            ("gate_logit", "request", "query", "end_logit"),
-            _alike(task, "task_hidden", "task_mask")
-            | _alike(batch, "gate_hidden", "slot_hidden", "v_temporal", "gate_logit", "request", "query", "end_logit"),
+            OPEN_OUTPUTS,
+            alike(task, "task_hidden", "task_mask")
+            | alike(batch, "gate_hidden", "slot_hidden", "v_temporal", *OPEN_OUTPUTS),
         ),
         "step_heads": GraphSpec(
             StepHeadsGraph(model),
@@ -201,20 +174,10 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
                 torch.randn(2, d_model),
                 torch.randn(2, d_temporal),
             ),
-            ("steps", "slot_hidden", "request", "v_toolaware", "v_temporal"),
-            ("query", "end_logit", "size_logits", "targets", "depends_logits"),
-            _alike({0: "batch", 1: "steps"}, "steps", "depends_logits")
-            | _alike(
-                batch,
-                "slot_hidden",
-                "request",
-                "v_toolaware",
-                "v_temporal",
-                "query",
-                "end_logit",
-                "size_logits",
-                "targets",
-            ),
+            STEP_INPUTS,
+            STEP_OUTPUTS,
+            alike({0: "batch", 1: "steps"}, "steps", "depends_logits")
+            | alike(batch, *STEP_INPUTS[1:], *STEP_OUTPUTS[:-1]),
         ),
         "text_gate": GraphSpec(
             TextGateGraph(model),
@@ -224,10 +187,6 @@ def head_specs(model: TOMASLLMModel) -> dict[str, GraphSpec]:
             {"hidden": batch, "gate_logit": batch},
         ),
     }
-
-
-def _alike(axes: dict[int, str], *names: str) -> Axes:
-    return dict.fromkeys(names, axes)
 
 
 def embedding_graph(vocab: int, d_model: int, precision: Precision) -> ModelProto:

@@ -6,8 +6,9 @@ ONNX Runtime is loaded until a registry is read or a plan is made. PyTorch is ne
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tomas_router.lazy import load_name
 
 __version__ = "0.1.0"
 
@@ -44,11 +45,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+    return load_name(__name__, _HOME_OF, name)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ pytest.importorskip("onnx")
 
 from export.onnx import export
 from export.seal import seal
+from tests import tiny
 from tomas_router.engines import core
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.engines.torch_engine import TorchEngine
@@ -23,12 +23,6 @@ from tomas_router.errors import ArtifactMismatchError, MissingExtraError
 from tomas_router.model import tomas_model
 from tomas_router.planner.engine import CurveWindow, RoutingEngine, ToolEncodings
 from tomas_router.schema.registry import ToolSpec
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m5
 TOOLS = [ToolSpec(name=f"tool_{i}", desc=f"does the thing number {i} " * (1 + i % 3)) for i in range(9)]

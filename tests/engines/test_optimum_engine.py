@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ pytest.importorskip("onnx")
 
 from export.onnx import export
 from export.optimum_export import export_optimum
+from tests import tiny
 from tomas_router import Planner, SystemTimeline, shipped
 from tomas_router.config import BackboneConfig
 from tomas_router.datasets.rows import load_rows
@@ -26,12 +26,6 @@ from tomas_router.errors import ArtifactMismatchError, MissingExtraError, Untrai
 from tomas_router.planner.engine import CurveWindow, OpenRequest, ToolEncodings
 from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.schema.manifest import MANIFEST, manifest_text, read_manifest
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m5
 BACKBONE = BackboneConfig(source="random", sizes=tiny.SIZES)

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from tests import tiny
 from tomas_router.evaluation.evaluate import main
 
 pytestmark = pytest.mark.m4
@@ -14,11 +14,6 @@ pytestmark = pytest.mark.m4
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
     directory = tmp_path_factory.mktemp("checkpoint")
     tiny.save_tiny_checkpoint(directory)
     return directory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 import re
@@ -24,6 +23,7 @@ from export.manifest import LEAST_ONNXRUNTIME
 from export.onnx import main as export_main
 from export.seal import main as seal_main
 from export.seal import seal
+from tests import tiny
 from tomas_router import shipped
 from tomas_router.cli.main import main as tomas
 from tomas_router.engines import onnx_engine
@@ -33,12 +33,6 @@ from tomas_router.schema import file_check, manifest
 from tomas_router.schema.json_schema import json_schema
 from tomas_router.schema.manifest import read_manifest
 from tomas_router.schema.onnx_header import declared_opsets
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m4
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,9 @@ pytest.importorskip("onnx")
 from export import compare_levels
 from export.compare_levels import _agreement, main
 from export.parity import ParityError
+from tests import tiny
 from tomas_router.evaluation.sources import load_source
 from tomas_router.shipped import instructions_path
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m4
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -18,17 +17,12 @@ import onnx
 from export.onnx import export, main
 from export.parity import ParityError, check_parity
 from export.seal import seal
+from tests import tiny
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.engines.torch_engine import TorchEngine
 from tomas_router.errors import UntrainedModelError
 from tomas_router.schema.file_check import file_sha256
 from tomas_router.schema.manifest import read_manifest
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m4
 

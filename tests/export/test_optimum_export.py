@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 import re
 import subprocess
@@ -33,17 +32,12 @@ from export.parity import ParityError
 from export.repeat_layers import repeat_layers
 from export.shared_weights import WEIGHTS
 from export.weight_source import CheckpointWeights, RandomWeights
+from tests import tiny
 from tomas_router.config import BackboneConfig
 from tomas_router.engines.optimum_engine import OptimumEngine
 from tomas_router.errors import UntrainedModelError
 from tomas_router.schema.manifest import read_manifest
 from tomas_router.training.checkpoint import load_checkpoint
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m4
 BACKBONE = BackboneConfig(source="random", sizes=tiny.SIZES)

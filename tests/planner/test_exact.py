@@ -124,7 +124,7 @@ def test_exact_plan_with_a_ledger_is_booked_beside_what_others_hold() -> None:
 
 
 def test_exact_plan_without_or_tools_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ortools.sat.python", None)
+    monkeypatch.setitem(sys.modules, "ortools.sat.python.cp_model", None)
     with pytest.raises(MissingExtraError, match=r"tomas-router\[exact\]"):
         allocate_plan(steps_of(2), curve(), limits=CP_SAT_ALONE)
     assert allocate_plan(steps_of(2), curve())[0].proof == Proof("optimal", 1500)

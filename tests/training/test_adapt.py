@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from tests import tiny
 from tomas_router.datasets.rows import Row, load_rows
 from tomas_router.errors import DataValidationError
 from tomas_router.schema.profiling import ProfilingTable
@@ -15,12 +15,6 @@ from tomas_router.schema.registry import load_tool_registry
 from tomas_router.training.__main__ import main
 from tomas_router.training.adapt import adapt, checked_rows, enough, with_splits
 from tomas_router.training.checkpoint import Checkpoint, load_checkpoint
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 TOOLS = [{"name": "water_plants", "desc": "Waters the plants."}, {"name": "feed_cat", "desc": "Feeds the cat."}]
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tests import tiny
 from tomas_router.config import load_config
 from tomas_router.datasets.worlds import VAL_WORLDS
 from tomas_router.errors import UntrainedModelError
@@ -19,12 +19,6 @@ from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer
 from tomas_router.training.sources import load_own, load_world_source
 from tomas_router.training.text_states import TextStates
-
-_spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-assert _spec is not None
-assert _spec.loader is not None
-tiny = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny)
 
 pytestmark = pytest.mark.m4
 CONFIGS = Path(__file__).parents[2] / "configs"

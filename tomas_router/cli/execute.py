@@ -129,9 +129,9 @@ def _executor(args: argparse.Namespace) -> Iterator[Executor]:
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     """A connection to a cluster; one that is there already stays."""
-    from tomas_router.runtime.ray_extra import load_ray
+    from tomas_router.extras import import_extra
 
-    ray = load_ray("tomas execute --executor ray")
+    ray = import_extra("ray", "ray", "tomas execute --executor ray needs Ray")
     if ray.is_initialized():
         yield
         return

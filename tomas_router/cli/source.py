@@ -67,10 +67,10 @@ def _kubernetes(args: argparse.Namespace) -> KubernetesSource:
 
 
 def _ray(args: argparse.Namespace) -> TimelineSource:
-    from tomas_router.runtime.ray_extra import load_ray
+    from tomas_router.extras import import_extra
     from tomas_router.runtime.ray_source import RaySource
 
-    ray = load_ray("--ray")
+    ray = import_extra("ray", "ray", "--ray needs Ray")
     if not ray.is_initialized():
         ray.init(address=args.ray, log_to_driver=False, configure_logging=False)
     return RaySource(args.node, gpu_memory_gib=args.gpu_memory or 0.0)

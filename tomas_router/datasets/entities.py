@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tomas_router.datasets.alternatives import draw_alternatives
 from tomas_router.datasets.pick import pick
 
 SLOT = re.compile(r"\{(\w+)\}")
-ALTERNATIVES = re.compile(r"\[([^\[\]]*\|[^\[\]]*)\]")
 PREPOSITION = re.compile(r"\b(in|of|from|with|at|on|over|about|for|to|into|through|within|than) $", re.IGNORECASE)
 BUCKETS = ("small", "medium", "large")
 BUCKET_SHARES = (0.32, 0.4, 0.28)
@@ -97,12 +97,8 @@ def fill(template: str, rng: np.random.Generator, held_out: bool, size: str | No
             is_plural = words.startswith("~")
             words = words.removeprefix("~")
             before, after = _agree(before, after, is_plural)
-        text = before + _alternatives(words, rng) + after
+        text = before + draw_alternatives(words, rng) + after
     return Filled(text, bucket)
-
-
-def _alternatives(text: str, rng: np.random.Generator) -> str:
-    return ALTERNATIVES.sub(lambda match: pick(rng, match.group(1).split("|")), text)
 
 
 def _agree(before: str, after: str, is_plural: bool) -> tuple[str, str]:

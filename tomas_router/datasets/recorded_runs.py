@@ -45,6 +45,10 @@ def observed_profile(runs: Iterable[RecordedRun], before: ProfilingTable | None 
     A configuration without a row gets one, its latency the median of its runs. A row keeps its latency until
     ``ENOUGH_RUNS`` runs were seen, and then takes their median. Memory that a run exceeded is raised to the peak, and
     never lowered: a few runs do not show the largest. Failed steps count for memory alone, which they may have died of.
+
+    Medians, because the network learns from these rows beside those of ``tomas profile``, which are medians too. Plans
+    that are made while tools run want room on top: ``runtime.online_profile``, which also tells from a step that died
+    how much was too little, and lowers what is not needed.
     """
     seen: dict[Key, list[RunStep]] = defaultdict(list)
     for run in runs:

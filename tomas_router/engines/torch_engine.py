@@ -133,11 +133,7 @@ class TorchEngine(EngineCore):
 
     @torch.no_grad()
     def shortlist_keys(self, v_toolaware_PD: Float) -> Float:
-        tools_1PD = self._in(v_toolaware_PD)[None]
-        mask_1P = torch.ones(tools_1PD.shape[:2], dtype=torch.bool, device=self.device)
-        classifier = self.model.classifier
-        keys = classifier.base_key(tools_1PD) + classifier.set_delta(self.model.tools(tools_1PD, mask_1P))
-        return _out(classifier.key_norm(keys)[0])
+        return _out(set_keys(self.model, self._in(v_toolaware_PD)))
 
     @torch.no_grad()
     def run_layers(self, embeds_TD: Float, cache: Cache) -> tuple[Float, Cache]:
@@ -187,6 +183,14 @@ class TorchEngine(EngineCore):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
+def set_keys(model: TOMASLLMModel, v_toolaware_PD: torch.Tensor) -> torch.Tensor:
+    """Normalised classifier keys (P, Q) of a shortlist, whose tools see each other."""
+    classifier, tools_1PD = model.classifier, v_toolaware_PD[None]
+    mask_1P = torch.ones_like(tools_1PD[:, :, 0], dtype=torch.bool)
+    keys_1PQ = classifier.base_key(tools_1PD) + classifier.set_delta(model.tools(tools_1PD, mask_1P))
+    return classifier.key_norm(keys_1PQ)[0]
+
+
 def open_heads(
     model: TOMASLLMModel, task_SD: torch.Tensor, slot_D: torch.Tensor, v_temporal_E: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -195,7 +199,7 @@ def open_heads(
     task_SD, slot_D = model.state_norm(task_SD), model.state_norm(slot_D)
     pooled_D = model.task_pool(task_SD[None], torch.ones_like(task_SD[None, :, 0], dtype=torch.bool))[0]
     request_Q = classifier.task_query(pooled_D) + classifier.curve_query(v_temporal_E)
-    query_Q, end = _query_and_end(model, slot_D, request_Q)
+    query_Q, end = query_and_end(model, slot_D, request_Q)
     return model.gate(task_SD[-1]), request_Q, query_Q, end
 
 
@@ -209,18 +213,17 @@ def step_heads(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scaled query (Q), END logit (), size logits (3), scaled targets (5), dependency logits (K) of the last step."""
     steps_KD, slot_D = model.state_norm(steps_KD), model.state_norm(slot_D)
-    query_Q, end = _query_and_end(model, slot_D, request_Q)
+    query_Q, end = query_and_end(model, slot_D, request_Q)
     size = model.resource.size_logits(steps_KD[-1])
     targets = model.resource(steps_KD[-1], v_toolaware_D, v_temporal_E, size.softmax(-1))
     return query_Q, end, size, targets, model.dependency(steps_KD[None])[0, -1]
 
 
-def _query_and_end(
-    model: TOMASLLMModel, slot_D: torch.Tensor, request_Q: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def query_and_end(model: TOMASLLMModel, slot: torch.Tensor, request: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised state of a slot (..., D) and request (..., Q) to scaled query (..., Q) and END logit (...)."""
     classifier = model.classifier
-    query_Q = classifier.query_norm(classifier.slot_query(slot_D) + request_Q) * classifier.scale
-    return query_Q, (query_Q * classifier.key_norm(classifier.end_Q)).sum(-1) + classifier.end_bias
+    query = classifier.query_norm(classifier.slot_query(slot) + request) * classifier.scale
+    return query, (query * classifier.key_norm(classifier.end_Q)).sum(-1) + classifier.end_bias
 
 
 def preparation_of(checkpoint: TrainedModel) -> Preparation:

@@ -20,11 +20,11 @@ from tomas_router.evaluation.grids import ALL_TITLES, HIDDEN, Cell, Grid, number
 from tomas_router.evaluation.intervals import Interval, central, resampled_rows
 from tomas_router.evaluation.list_scores import PRESENT_ALL
 from tomas_router.evaluation.report import OURS, REPORT_VERSION, Report
-from tomas_router.evaluation.resource_baselines import FIELDS
 from tomas_router.schema.findings import FindingLog
+from tomas_router.schema.profiling import NUMBERS
 
-LESS_IS_BETTER = frozenset({PRESENT_10, PRESENT_ALL, *(f"{e}_{f}" for e in ("mae", "mape") for f in FIELDS)})
-ERROR_TITLES = {f"mape_{name}": f"resources: error of {name}" for name in FIELDS}
+LESS_IS_BETTER = frozenset({PRESENT_10, PRESENT_ALL, *(f"{e}_{f}" for e in ("mae", "mape") for f in NUMBERS)})
+ERROR_TITLES = {f"mape_{name}": f"resources: error of {name}" for name in NUMBERS}
 COMPARED = {name: title for name, title in (ALL_TITLES | ERROR_TITLES).items() if name not in HIDDEN}
 
 VERDICTS = {"same": "no clear change"}

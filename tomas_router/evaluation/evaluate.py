@@ -7,13 +7,11 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tomas_router.errors import MissingExtraError
 from tomas_router.evaluation.asking import Settings
 from tomas_router.evaluation.compare import SavedReport, compare, comparison_grids, read_report, saved
 from tomas_router.evaluation.grids import markdown, show
@@ -27,6 +25,7 @@ from tomas_router.evaluation.report import OURS, Report
 from tomas_router.evaluation.router import Router
 from tomas_router.evaluation.sources import EvalSource, load_source
 from tomas_router.evaluation.text_vectors import TextVectors
+from tomas_router.extras import import_extra
 from tomas_router.planner.planner import Planner
 from tomas_router.shipped import instructions_path
 
@@ -73,10 +72,8 @@ def open_planner(directory: Path | None, engine: str, cache_dir: Path | None = N
     """
     if engine == "onnx":
         return Planner.load(directory, cache_dir=cache_dir)
-    try:  # by name: only a checkpoint needs torch, and nothing else of the evaluation may
-        torch_engine = import_module("tomas_router.engines.torch_engine")
-    except ImportError as error:
-        raise MissingExtraError('--engine torch needs torch: pip install "tomas-router[train]"') from error
+    # By name: only a checkpoint needs torch, and nothing else of the evaluation may.
+    torch_engine = import_extra("tomas_router.engines.torch_engine", "train", "--engine torch needs torch")
     return Planner(torch_engine.TorchEngine.load(directory), cache_dir=cache_dir)
 
 

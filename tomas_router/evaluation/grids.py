@@ -14,8 +14,8 @@ from tomas_router.evaluation.intervals import Interval
 from tomas_router.evaluation.list_scores import LIST_TITLES
 from tomas_router.evaluation.published import published_for
 from tomas_router.evaluation.report import OURS, Methods, Report, SourceReport
-from tomas_router.evaluation.resource_baselines import FIELDS
 from tomas_router.evaluation.scores import TITLES
+from tomas_router.schema.profiling import NUMBERS
 
 ALL_TITLES = TITLES | LIST_TITLES
 UNITS = {"cpu_core": "vCPU", "cpu_mem_gb": "GiB", "gpu_sm": "% of a GPU", "gpu_mem_gb": "GiB", "latency_ms": "ms"}
@@ -184,13 +184,13 @@ def _series(title: str, series: Mapping[str, Methods], measure: str) -> Grid:
 def _errors(error: str, title: str, methods: Methods) -> Grid:
     """Methods down, resources across."""
     draw = percent if error == "mape" else number
-    columns = [f"{error}_{name}" for name in FIELDS]
+    columns = [f"{error}_{name}" for name in NUMBERS]
     rows = tuple(
         (_text(name), *(draw(found.get(column)) for column in columns))
         for name, found in methods.items()
         if any(column in found for column in columns)
     )
-    heads = (f"{name}, {'%' if error == 'mape' else UNITS[name]}" for name in FIELDS)
+    heads = (f"{name}, {'%' if error == 'mape' else UNITS[name]}" for name in NUMBERS)
     return Grid(title, ("method", *heads), rows)
 
 

@@ -44,7 +44,7 @@ def place_greedily(
         tools = [step.tool] if group is None else [tool.name for tool in registry if tool.group == group]
         rows = [row for tool in tools for row in rows_of_size(profiling, tool, step.size)]
         instant = [run for run in before if run.start_ms <= start_ms < run.end_ms]
-        fits = [row for row in rows if not _too_much(_run(name, start_ms, row), instant, timeline)]
+        fits = [row for row in rows if not _too_much(Run.of(name, start_ms, row, row.latency_ms), instant, timeline)]
         return min(fits or rows, key=lambda row: row.latency_ms, default=None)
 
     return _place(steps, release_ms, fastest_now)
@@ -57,7 +57,7 @@ def _place(steps: Sequence[RawStep], release_ms: int, choose: Choose) -> list[Ru
         row = choose(f"s{k + 1}", step, start_ms, runs)
         if row is None:
             return None
-        runs.append(_run(f"s{k + 1}", start_ms, row))
+        runs.append(Run.of(f"s{k + 1}", start_ms, row, row.latency_ms))
     return runs
 
 
@@ -65,7 +65,3 @@ def _too_much(run: Run, beside: Sequence[Run], timeline: SystemTimeline) -> bool
     """Whether the runs take more than is free at the moment that ``run`` starts."""
     now = [Run(r.name, run.start_ms, 1.0, r.demand) for r in (run, *beside)]
     return bool(over_commits(now, timeline))
-
-
-def _run(name: str, start_ms: int, row: ProfileRow) -> Run:
-    return Run(name, start_ms, row.latency_ms, (row.cpu_core, row.cpu_mem_gb, row.gpu_sm, row.gpu_mem_gb))

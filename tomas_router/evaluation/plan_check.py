@@ -13,6 +13,7 @@ from math import ceil, floor
 
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.schema.plan import PlanStep, ToolPlan
+from tomas_router.schema.profiling import ProfileRow, ResourceConfig
 
 GRAINS = (1000, 1024, 10, 1024)  # whole steps in one unit: milli-cores, MiB, 0.1 %, MiB
 NAMES = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb")
@@ -27,6 +28,12 @@ class Run:
     start_ms: int
     latency_ms: float
     demand: tuple[float, float, float, float]  # vCPU, GiB, percent, GiB
+
+    @classmethod
+    def of(cls, name: str, start_ms: int, config: ResourceConfig | ProfileRow, latency_ms: float) -> Run:
+        """In a configuration."""
+        demand = (config.cpu_core, config.cpu_mem_gb, config.gpu_sm, config.gpu_mem_gb)
+        return cls(name, start_ms, latency_ms, demand)
 
     @property
     def end_ms(self) -> int:
@@ -101,5 +108,4 @@ def _run(step: PlanStep) -> Run:
     assert config is not None, "the schema checks it for planned plans"
     assert step.start_ms is not None, "the schema checks it"
     assert step.expected_latency_ms is not None, "the schema checks it"
-    demand = (config.cpu_core, config.cpu_mem_gb, config.gpu_sm, config.gpu_mem_gb)
-    return Run(step.id, step.start_ms, step.expected_latency_ms, demand)
+    return Run.of(step.id, step.start_ms, config, step.expected_latency_ms)

@@ -12,19 +12,18 @@ from numpy.typing import NDArray
 
 from tomas_router.evaluation.text_vectors import TfidfVectors, cosine
 from tomas_router.features.tool_text import tool_text
-from tomas_router.schema.profiling import InputSize, ProfileRow, ProfilingTable
+from tomas_router.schema.profiling import NUMBERS, InputSize, ProfileRow, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
 Guess = NDArray[np.float64]
 ResourceBaseline = Callable[[str, InputSize], Guess | None]
 
-FIELDS = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb", "latency_ms")
 COST_WEIGHTS = (64.0, 384.0, 100.0, 20.0)  # cores, GiB, percent, GiB: what makes unlike resources comparable
 
 
 def as_numbers(row: ProfileRow) -> Guess:
     """(5,) of a profile row."""
-    return np.array([getattr(row, field) for field in FIELDS], dtype=np.float64)
+    return np.array([getattr(row, field) for field in NUMBERS], dtype=np.float64)
 
 
 def mean_row(profiling: ProfilingTable) -> ResourceBaseline:

@@ -15,10 +15,10 @@ from tomas_router.datasets.rows import Row
 from tomas_router.evaluation import metrics
 from tomas_router.evaluation.intervals import Tally
 from tomas_router.evaluation.plan_check import Run, over_commits
-from tomas_router.evaluation.resource_baselines import FIELDS, ResourceBaseline
+from tomas_router.evaluation.resource_baselines import ResourceBaseline
 from tomas_router.evaluation.scores import Tallies
 from tomas_router.runtime.timeline import SystemTimeline
-from tomas_router.schema.profiling import SIZES, InputSize, ProfilingTable
+from tomas_router.schema.profiling import NUMBERS, SIZES, InputSize, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry
 
 Five = Sequence[float]  # cpu_core, cpu_mem_gb, gpu_sm, gpu_mem_gb, latency_ms
@@ -85,7 +85,7 @@ def score_errors(
             continue
         config = allocation.config
         actual = (config.cpu_core, config.cpu_mem_gb, config.gpu_sm, config.gpu_mem_gb, float(allocation.latency_ms))
-        for field, said, true in zip(FIELDS, predicted, actual, strict=True):
+        for field, said, true in zip(NUMBERS, predicted, actual, strict=True):
             errors[f"mae_{field}"].append(abs(said - true))
             share = metrics.absolute_percentage_error(said, true)
             if share is not None:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.errors import MissingExtraError
 from tomas_router.evaluation.words import words
+from tomas_router.extras import import_extra
 
 CHUNK = 256  # query rows compared at once; 256 x 12,000 training rows are 24 MB
 
@@ -72,12 +72,7 @@ def require_sklearn(module: str) -> Any:
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    from importlib import import_module
-
-    try:
-        return import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise MissingExtraError('the baselines need scikit-learn: pip install "tomas-router[eval]"') from error
+    return import_extra(f"sklearn.{module}", "eval", "the baselines need scikit-learn")
 
 
 def cosine(queries: Any, documents: Any) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from tomas_router.executors.execution import ExecutionReport
-from tomas_router.executors.threads import Hold, ThreadExecutor
+from tomas_router.executors.threads import ThreadExecutor
 from tomas_router.planner.reserve import reserve
 from tomas_router.runtime.booking import BookingTerms
 from tomas_router.runtime.keep_lease import KeepLease
@@ -80,27 +80,25 @@ class Leases:
                     del self._of_step[step.id]
 
 
-def execute_booked(
-    plan: ToolPlan, booked: Booked | None, leases: Leases, executor: Callable[[Hold | None], ThreadExecutor]
-) -> ExecutionReport:
+def execute_booked(plan: ToolPlan, booked: Booked | None, leases: Leases, executor: ThreadExecutor) -> ExecutionReport:
     """Runs a plan, within its booking where there is a ledger.
 
     Args:
         plan: planned.
         booked: None runs it without a ledger.
         leases: told what is held.
-        executor: makes what runs the plan, given what to hold for each step.
+        executor: runs the plan; where it is booked, each step within its part, and expiry is not checked.
 
     Raises:
         NotExecutableError: see ``require_executable``.
         InfeasibleError: there was no room in time.
     """
     if booked is None:
-        return executor(None).execute(plan)
+        return executor.execute(plan)
     held = booked.reserved(plan)
 
     def hold(position: int, step: PlanStep) -> AbstractContextManager[None]:
         return leases.remembered(step, booked.keep(held, position))
 
     with booked.keep(held, None):  # also while the first step waits for its start
-        return executor(hold).execute(held)
+        return replace(executor, hold=hold, check_expiry=False).execute(held)

@@ -11,19 +11,10 @@ from contextlib import contextmanager
 from math import ceil
 from typing import Any
 
+from tomas_router.profiling.limits import LIBRARY_THREAD_VARIABLES
 from tomas_router.schema.profiling import ResourceConfig
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "RAYON_NUM_THREADS",
-    "POLARS_MAX_THREADS",
-)
+THREAD_VARIABLES = (*LIBRARY_THREAD_VARIABLES, "NUMBA_NUM_THREADS")
 MPS_SHARE, MPS_MEMORY = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"
 
 

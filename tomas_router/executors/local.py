@@ -13,12 +13,12 @@ from tomas_router.executors.cpu_pool import CpuPool
 from tomas_router.executors.execution import ExecutionReport, Outcome, StepFailedError, require_executable
 from tomas_router.executors.processes import GIB, Job, run_process
 from tomas_router.executors.references import resolve
-from tomas_router.executors.threads import Event, Hold, ThreadExecutor
+from tomas_router.executors.threads import Event, ThreadExecutor
 from tomas_router.executors.tools import absolute, load_tools, require_runnable, samples
+from tomas_router.extras import import_extra
 from tomas_router.profiling.limits import CAN_PIN
 from tomas_router.runtime.host import usable_cpus
 from tomas_router.runtime.online_profile import ObservedRun
-from tomas_router.runtime.psutil_extra import load_psutil
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
 
@@ -59,11 +59,14 @@ class LocalExecutor:
             MissingExtraError: psutil is not installed.
         """
         require_executable(plan, None)
-        load_psutil("LocalExecutor")
+        import_extra("psutil", "host", "LocalExecutor needs psutil")
         tools = load_tools(self.tools)
         require_runnable(plan, tools, sample_inputs=self.sample_inputs)
         run = _Run(self, tools, plan.to_local(gpu_device=self.gpu_device), Leases(), CpuPool(usable_cpus()))
-        return execute_booked(plan, self.booked, run.leases, run.executor)
+        executor = ThreadExecutor(
+            run.call, on_event=self.on_event, on_interrupt=run.given_up.set, check_expiry=self.check_expiry
+        )
+        return execute_booked(plan, self.booked, run.leases, executor)
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,6 @@ class _Run:
     leases: Leases
     cpus: CpuPool
     given_up: threading.Event = field(default_factory=threading.Event)
-
-    def executor(self, hold: Hold | None) -> ThreadExecutor:
-        s = self.settings
-        check_expiry = s.check_expiry and hold is None
-        return ThreadExecutor(self.call, hold, s.on_event, self.given_up.set, check_expiry=check_expiry)
 
     def call(self, step: PlanStep, outputs: Mapping[str, Any]) -> Outcome:
         options = self.limits[step.id].options

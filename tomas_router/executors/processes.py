@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tomas_router.executors.execution import Outcome, StepFailedError
+from tomas_router.extras import import_extra
 from tomas_router.profiling import limits
 from tomas_router.profiling.event_file import EventFile
 from tomas_router.profiling.process_tree import ProcessTree
-from tomas_router.runtime.psutil_extra import load_psutil
 
 GIB = 2**30
 LOOK_EVERY_S = 0.02
@@ -78,7 +78,7 @@ def run_process(job: Job, must_stop: Callable[[], str | None] = lambda: None) ->
         StepFailedError: the tool raised, crashed, ran too long, took too much memory, or had to stop.
         MissingExtraError: psutil is not installed.
     """
-    load_psutil("LocalExecutor")  # before anything is started
+    import_extra("psutil", "host", "LocalExecutor needs psutil")  # before anything is started
     with tempfile.TemporaryDirectory(prefix="tomas-step-") as folder, _lifeline() as lifeline:
         return _run_in(job, Path(folder), lifeline, must_stop)
 

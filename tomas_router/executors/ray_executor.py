@@ -22,9 +22,9 @@ from tomas_router.executors.execution import (
     require_executable,
 )
 from tomas_router.executors.references import resolve
-from tomas_router.executors.threads import Event, Hold, ThreadExecutor
+from tomas_router.executors.threads import Event, ThreadExecutor
 from tomas_router.executors.tools import Tools, absolute, call, load_tools, require_runnable, samples
-from tomas_router.runtime.ray_extra import connected_ray, first_line
+from tomas_router.runtime.ray_connection import connected_ray, first_line
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.targets.exported import Exported
 from tomas_router.targets.ray import GIB, GPU_MEMORY_RESOURCE
@@ -80,7 +80,10 @@ class RayExecutor:
         options = plan.to_ray(gpu_total_gib=self.gpu_total_gib, gpu_memory_resource=counted)
         _require_room(plan, options, nodes)
         run = _Run(self, ray, tools, options)
-        return execute_booked(plan, self.booked, run.leases, run.executor)
+        executor = ThreadExecutor(
+            run.call, on_event=self.on_event, on_interrupt=run.given_up.set, check_expiry=self.check_expiry
+        )
+        return execute_booked(plan, self.booked, run.leases, executor)
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,6 @@ class _Run:
     outputs: dict[str, Any] = field(default_factory=dict)
     """Object references by step id."""
     given_up: threading.Event = field(default_factory=threading.Event)
-
-    def executor(self, hold: Hold | None) -> ThreadExecutor:
-        s = self.settings
-        check_expiry = s.check_expiry and hold is None
-        return ThreadExecutor(self.call, hold, s.on_event, self.given_up.set, check_expiry=check_expiry)
 
     def call(self, step: PlanStep, _: Mapping[str, Any]) -> Outcome:
         """Submits a step and follows it from its thread."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import threading
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tomas_router.profiling import limits
+from tomas_router.profiling.event_file import write_event
+from tomas_router.profiling.peak_memory import peak_bytes
 
 MAX_DETAIL_CHARS = 400
-MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 def main(job_path: str) -> int:
@@ -34,7 +34,7 @@ def main(job_path: str) -> int:
         except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a tool may raise is a result here)
             detail = " ".join(f"{type(error).__name__}: {error}".strip(": ").split())
             lacked = isinstance(error, MemoryError)
-            _write(events, event="failure", detail=detail[:MAX_DETAIL_CHARS], out_of_memory=lacked)
+            write_event(events, event="failure", detail=detail[:MAX_DETAIL_CHARS], out_of_memory=lacked)
             return 1
     return 0
 
@@ -45,25 +45,11 @@ def _run(job: dict[str, Any], events: TextIO) -> None:
 
     tool = load_tools(job["target"])[job["tool"]]
     arguments = job["arguments"] if job["sample"] is None else tool.arguments(job["sample"])
-    _write(events, event="begin", at_s=time.time())
+    write_event(events, event="begin", at_s=time.time())
     output = call(tool, arguments)
     ended_s = time.time()
-    peak_bytes = max(_own_peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * MAXRSS_BYTES)
-    _write(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak_bytes)
-
-
-def _own_peak_bytes() -> int:
-    """Most memory that was resident. ``ru_maxrss`` would begin at what the starting process held when it forked."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):  # no Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_BYTES
-
-
-def _write(events: TextIO, **event: Any) -> None:
-    events.write(json.dumps(event) + "\n")
-    events.flush()
+    peak = peak_bytes()
+    write_event(events, event="end", at_s=ended_s, output=plain(output), peak_bytes=peak)
 
 
 def _end_with_the_parent(lifeline: int) -> None:

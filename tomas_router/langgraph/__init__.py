@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from tomas_router.errors import MissingExtraError
+from tomas_router.lazy import load_name
 
 _HOME_OF = {
     "AnyPlanner": "tomas_router.planner.static",
@@ -39,18 +39,14 @@ __all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        value = getattr(import_module(_HOME_OF[name]), name)
+        return load_name(__name__, _HOME_OF, name)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("langchain", "langchain_core", "langgraph"):
             raise
         raise MissingExtraError(
             f'{name} needs {error.name}: pip install "tomas-router[langgraph]"', name=error.name
         ) from error
-    globals()[name] = value
-    return value
 
 
 def __dir__() -> list[str]:

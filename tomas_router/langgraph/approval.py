@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tomas_router.schema.plan import PlanStep, ToolPlan
-from tomas_router.schema.profiling import ProfilingTable, ResourceConfig
+from tomas_router.schema.profiling import AMOUNTS, ProfilingTable, ResourceConfig
 
-AMOUNTS = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb")
 ANSWERS = ("approve", "smaller", "reject")
 
 

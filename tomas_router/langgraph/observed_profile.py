@@ -28,6 +28,9 @@ def observed_profile(
     only ever raised, to the same quantile of the peaks of calls that ran alone, because a call in a warm process does
     not show all that it needs. Calls that failed, and light ones, say nothing.
 
+    ``runtime.online_profile`` learns from steps in processes of their own, which end when memory runs out and so show
+    both too much and too little; ``datasets.recorded_runs`` writes medians for training.
+
     Args:
         records: of ``CallLog``.
         before: rows of tools and configurations without enough calls stay as they are.

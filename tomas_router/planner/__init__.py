@@ -5,8 +5,9 @@ The names are resolved on first use, so importing a part of this package costs o
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from tomas_router.lazy import load_name
 
 if TYPE_CHECKING:
     from tomas_router.planner.allocator import EXACT, GREEDY, Allocation, Proof, StepDemand, allocate, allocate_plan
@@ -47,8 +48,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+    return load_name(__name__, _HOME_OF, name)

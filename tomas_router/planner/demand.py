@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tomas_router.errors import TomasRouterError
 from tomas_router.runtime.residual import STEPS_PER_UNIT
+from tomas_router.schema.profiling import NUMBERS
 
 Int = NDArray[np.int64]
 Demand = tuple[int, int, int, int]
@@ -26,8 +27,6 @@ MAX_DEMAND = 10**12
 # Cost of a run is latency * sum(demand / weight) with weights 64 cores, 384 GiB, 100 % and 20 GiB. Over the common
 # denominator 49,152,000 the weights become these whole numbers, so equal costs compare equal.
 COST_FACTORS = (768, 125, 49_152, 2_400)
-
-_FIELDS = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb", "latency_ms")
 
 
 class NoProfileError(TomasRouterError, ValueError):
@@ -108,4 +107,4 @@ def _check(values_K5: NDArray[np.float64]) -> None:
         return
     row, column = np.argwhere(~good)[0].tolist()
     expected = "a finite number > 0" if column == 4 else "a finite number >= 0"
-    raise ValueError(f"option {row}: {_FIELDS[column]} must be {expected}, got {float(values_K5[row, column])}")
+    raise ValueError(f"option {row}: {NUMBERS[column]} must be {expected}, got {float(values_K5[row, column])}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import ceil, gcd
 from typing import Any
 
-from tomas_router.errors import MissingExtraError
+from tomas_router.extras import import_extra
 from tomas_router.planner.plan_problem import Mode, PlanProblem
 from tomas_router.planner.schedule import Placement, Schedule
 from tomas_router.planner.skyline import Skyline
@@ -45,13 +45,9 @@ def cp_model() -> Any:
     Raises:
         MissingExtraError: OR-Tools is not installed.
     """
-    try:
-        from ortools.sat.python import cp_model as module
-    except ImportError as error:
-        raise MissingExtraError(
-            'exact_ms > 0 asks OR-Tools for a proof: pip install "tomas-router[exact]", or leave exact_ms at 0'
-        ) from error
-    return module
+    return import_extra(
+        "ortools.sat.python.cp_model", "exact", "exact_ms > 0 asks OR-Tools for a proof", or_else="leave exact_ms at 0"
+    )
 
 
 def solve_exactly(problem: PlanProblem, known: Schedule | None, limit_ms: float, seed: int = 0) -> ExactResult:

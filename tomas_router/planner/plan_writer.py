@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from tomas_router.errors import InfeasibleError
 from tomas_router.planner.allocator import Allocation
@@ -37,18 +38,7 @@ class PlanWriter:
     def no_tool(self, raw: RawPlan) -> ToolPlan:
         """The answer to a request that no tool should serve."""
         assert raw.no_tool is not None, "decoding says why there are no steps"
-        created, expires = self._lifetime(self.t_inf_ms)
-        return ToolPlan(
-            status="no_tool",
-            reason=raw.no_tool,
-            timeline_id=self.timeline.timeline_id,
-            created_at=created,
-            expires_at=expires,
-            t_inf_ms=self.t_inf_ms,
-            explanation=self.explanation or NO_TOOL[raw.no_tool],
-            gate_confidence=raw.gate_confidence,
-            model=self.model,
-        )
+        return self._plan(raw, NO_TOOL[raw.no_tool], self.t_inf_ms, status="no_tool", reason=raw.no_tool)
 
     def planned(
         self, raw: RawPlan, sizes: Sequence[InputSize], chosen: Sequence[ToolOption], placed: Sequence[Allocation]
@@ -68,20 +58,15 @@ class PlanWriter:
                 zip(raw.steps, sizes, chosen, placed, strict=True)
             )
         )
-        created, expires = self._lifetime(max(a.end_ms for a in placed))
-        return ToolPlan(
+        return self._plan(
+            raw,
+            summarise(steps),
+            max(a.end_ms for a in placed),
             status="planned",
-            timeline_id=self.timeline.timeline_id,
-            created_at=created,
-            expires_at=expires,
-            t_inf_ms=self.t_inf_ms,
-            explanation=self.explanation or summarise(steps),
-            gate_confidence=raw.gate_confidence,
             steps=steps,
             optimality=_optimality(placed[0]),
             beyond_horizon=any(a.beyond_horizon for a in placed),
             booking_id=placed[0].booking_id,
-            model=self.model,
         )
 
     def infeasible(self, raw: RawPlan, sizes: Sequence[InputSize], error: InfeasibleError) -> ToolPlan:
@@ -90,19 +75,28 @@ class PlanWriter:
             self._step(number, proposal, size, proposal.choices[0])
             for number, (proposal, size) in enumerate(zip(raw.steps, sizes, strict=True))
         )
-        created, expires = self._lifetime(self.t_inf_ms)
-        return ToolPlan(
+        return self._plan(
+            raw,
+            summarise_infeasible(steps, error.reason),
+            self.t_inf_ms,
             status="infeasible",
             reason=error.reason,
+            steps=steps,
+            missing=error.shortfalls,
+        )
+
+    def _plan(self, raw: RawPlan, summary: str, last_ms: int, **own: Any) -> ToolPlan:
+        """A plan with what all have in common; ``last_ms`` is when it needs nothing any more."""
+        created, expires = self._lifetime(last_ms)
+        return ToolPlan(
             timeline_id=self.timeline.timeline_id,
             created_at=created,
             expires_at=expires,
             t_inf_ms=self.t_inf_ms,
-            explanation=self.explanation or summarise_infeasible(steps, error.reason),
+            explanation=self.explanation or summary,
             gate_confidence=raw.gate_confidence,
-            steps=steps,
-            missing=error.shortfalls,
             model=self.model,
+            **own,
         )
 
     def _step(self, number: int, proposal: StepProposal, size: InputSize, choice: ToolChoice) -> PlanStep:

@@ -1,10 +1,10 @@
-"""Reads what a measuring process reports, while it writes."""
+"""What a working process reports, line by line: one side writes, the other reads meanwhile."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 class EventFile:
@@ -25,3 +25,9 @@ class EventFile:
         complete = text[: text.rfind(b"\n") + 1]
         self._offset += len(complete)
         return [json.loads(line) for line in complete.splitlines()]
+
+
+def write_event(events: TextIO, **event: Any) -> None:
+    """Adds one line at once, so that it survives a crash of the process that writes it."""
+    events.write(json.dumps(event) + "\n")
+    events.flush()

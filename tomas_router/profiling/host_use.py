@@ -5,14 +5,14 @@ from __future__ import annotations
 import resource
 import time
 
-from tomas_router.runtime.psutil_extra import load_psutil
+from tomas_router.extras import import_extra
 
 
 class HostUse:
     """How busy the rest of the host is while a measurement runs."""
 
     def __init__(self) -> None:
-        self._psutil = load_psutil("measuring tools")
+        self._psutil = import_extra("psutil", "host", "measuring tools needs psutil")
         self._before = time.monotonic(), self._busy_s(), _children_cpu_s()
 
     def others_busy_cores(self) -> float:

@@ -11,16 +11,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-THREAD_VARIABLES = (
+LIBRARY_THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
-    "NUMEXPR_MAX_THREADS",
     "RAYON_NUM_THREADS",
     "POLARS_MAX_THREADS",
+)
+"""What numeric libraries read, also when a planned tool runs a command (``executors.limits``)."""
+THREAD_VARIABLES = (
+    *LIBRARY_THREAD_VARIABLES,
+    "NUMEXPR_MAX_THREADS",
     "GOMAXPROCS",
     "PYTHON_CPU_COUNT",  # what os.cpu_count() says from Python 3.13 on
 )

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomas_router import __version__
+from tomas_router.extras import import_extra
 from tomas_router.profiling import limits
 from tomas_router.runtime import cgroup, gpus
 from tomas_router.runtime.host import usable_cpus
-from tomas_router.runtime.psutil_extra import load_psutil
 
 PACKAGES = (
     "langchain-core", "numpy", "onnxruntime", "onnxruntime-gpu", "opencv-python", "pandas", "pillow", "polars",
@@ -49,12 +49,13 @@ class Software(BaseModel):
 
 def this_machine() -> Machine:
     """The machine that this process runs on."""
+    psutil = import_extra("psutil", "host", "measuring tools needs psutil")
     return Machine(
         system=platform.system(),
         architecture=platform.machine(),
         cpu_model=_cpu_model(),
         usable_cores=usable_cores(),
-        memory_gib=round(load_psutil("measuring tools").virtual_memory().total / GIB, 1),
+        memory_gib=round(psutil.virtual_memory().total / GIB, 1),
         gpus=gpus.gpu_names(),
         gpu_sm_counts=gpus.sm_counts(),
     )

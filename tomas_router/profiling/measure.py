@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomas_router.extras import import_extra
 from tomas_router.profiling import limits
 from tomas_router.profiling.configuration import Configuration
 from tomas_router.profiling.event_file import EventFile
@@ -23,7 +24,6 @@ from tomas_router.profiling.measurement import Measurement, Run, Status
 from tomas_router.profiling.process_tree import ProcessTree
 from tomas_router.runtime import gpus
 from tomas_router.runtime.host import free_memory_bytes, usable_cpus
-from tomas_router.runtime.psutil_extra import load_psutil
 from tomas_router.schema.profiling import InputSize
 
 GIB = 2**30
@@ -78,7 +78,7 @@ def measure(cell: Cell) -> Measurement:
     Raises:
         MissingExtraError: psutil is not installed.
     """
-    load_psutil("measuring tools")  # before anything is started
+    import_extra("psutil", "host", "measuring tools needs psutil")  # before anything is started
     missing = _unavailable(cell)
     if missing:
         return _measurement(cell, "unavailable", missing, _Watched())

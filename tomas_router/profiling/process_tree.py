@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from tomas_router.runtime.psutil_extra import load_psutil
+from tomas_router.extras import import_extra
 
 END_WAIT_S = 5.0
 
@@ -20,7 +20,7 @@ class ProcessTree:
     """
 
     def __init__(self, pid: int) -> None:
-        self._psutil = load_psutil("measuring tools")
+        self._psutil = import_extra("psutil", "host", "measuring tools needs psutil")
         self._root = self._psutil.Process(pid)
         self._seen: dict[int, Any] = {pid: self._root}
 

@@ -13,9 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from tomas_router.extras import import_extra
 from tomas_router.runtime import cgroup, gpus
 from tomas_router.runtime.gpus import GpuState
-from tomas_router.runtime.psutil_extra import load_psutil
 
 GIB = 2**30
 MIN_INTERVAL_S = 0.1
@@ -52,7 +52,7 @@ class Host:
     """
 
     def __init__(self, booked_pids: Collection[int] = ()) -> None:
-        self._psutil = load_psutil("a live snapshot of this host")
+        self._psutil = import_extra("psutil", "host", "a live snapshot of this host needs psutil")
         self._booked_pids = tuple(booked_pids)
         self._last = self._look()
 
@@ -112,7 +112,7 @@ def free_memory_bytes(booked_bytes: int = 0) -> int:
     Raises:
         MissingExtraError: psutil is not installed.
     """
-    memory = load_psutil("looking at this host's memory").virtual_memory()
+    memory = import_extra("psutil", "host", "looking at this host's memory needs psutil").virtual_memory()
     free = [min(int(memory.available) + booked_bytes, int(memory.total))]
     levels = cgroup.memory_levels()
     free += [min(level.limit_bytes - level.used_bytes + booked_bytes, level.limit_bytes) for level in levels]

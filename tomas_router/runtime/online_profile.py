@@ -9,6 +9,10 @@ For every tool, size and configuration that ran it keeps the last runs, and offe
 
 (Sizey, arXiv 2407.16353: a high quantile plus an offset that knows failures; retry bigger; learn with every run.)
 Rows of the profile it begins with stay as they are until a configuration has run often enough to replace its row.
+
+Its rows are for the next plan, so they are upper bounds that fall again. Two other rules take whole records at once
+and never lower memory: ``datasets.recorded_runs`` writes medians, which the network is trained on, and
+``langgraph.observed_profile`` high quantiles of calls inside one warm process, where failures say nothing of memory.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from tomas_router.runtime.ledger import (
 )
 from tomas_router.runtime.ledger_errors import LedgerActorError, LedgerBusyError
 from tomas_router.runtime.process_identity import this_process
-from tomas_router.runtime.ray_extra import connected_ray, first_line
+from tomas_router.runtime.ray_connection import connected_ray, first_line
 
 NAME, NAMESPACE = "tomas-ledger", "tomas-router"
 ALONE_S = 2.0

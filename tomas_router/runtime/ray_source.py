@@ -12,7 +12,7 @@ from typing import Any
 
 from tomas_router.errors import TomasRouterError
 from tomas_router.runtime.gpus import GpuState
-from tomas_router.runtime.ray_extra import connected_ray
+from tomas_router.runtime.ray_connection import connected_ray
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.runtime.timeline_source import NO_GPU, present
 

@@ -20,9 +20,10 @@ from tomas_router.runtime.ledger import (
     WAITING_LEASE_MS,
     Decision,
     LedgerSnapshot,
+    release_if_held,
     require_clock,
 )
-from tomas_router.runtime.ledger_errors import LeaseLostError, LedgerFileError, lease_lost, version_conflict
+from tomas_router.runtime.ledger_errors import LedgerFileError, lease_lost, version_conflict
 from tomas_router.runtime.process_identity import Holder, this_process
 from tomas_router.runtime.quota import Quota
 from tomas_router.runtime.reservation import Reservation
@@ -192,11 +193,7 @@ class SqliteLedger:
             _move_version(db)
 
     def cancel(self, booking_id: str) -> bool:
-        try:
-            self.release(booking_id)
-        except LeaseLostError:
-            return False
-        return True
+        return release_if_held(self, booking_id)
 
     def booking(self, booking_id: str) -> Booking:
         with self._file.write() as db:

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 InputSize = Literal["small", "medium", "large"]
 SIZES: tuple[InputSize, ...] = ("small", "medium", "large")
-COLUMNS = ("tool", "input_size", "cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb", "latency_ms")
+AMOUNTS = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb")
+"""What a ``ResourceConfig`` reserves."""
+COLUMNS = ("tool", "input_size", *AMOUNTS, "latency_ms")
 NUMBERS = COLUMNS[2:]
+"""What a row reserves, and how long it takes."""
 SIZE_ALIASES: dict[str, InputSize] = {s: s for s in SIZES} | {str(i): s for i, s in enumerate(SIZES)}
 
 OUTLIER_FACTOR = 50.0

@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple
 
 from tomas_router.errors import TomasRouterError
 from tomas_router.schema.plan import PlanStep, ToolPlan
-from tomas_router.schema.profiling import ResourceConfig
+from tomas_router.schema.profiling import AMOUNTS, ResourceConfig
 
 How = Literal["enforced", "advisory", "not_expressed"]
 """``enforced``: the system holds the step to it. ``advisory``: it is said, and something may go beyond it.
 ``not_expressed``: the system has no word for it."""
 
-FIELDS = ("cpu_core", "cpu_mem_gb", "gpu_sm", "gpu_mem_gb", "timeout_ms", "start_ms", "depends_on")
+FIELDS = (*AMOUNTS, "timeout_ms", "start_ms", "depends_on")
 """What a step of a plan promises or asks, in the order of the notes."""
 
 

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tomas_router.errors import DataValidationError
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.text_file import read_lines
 
@@ -76,6 +75,5 @@ def load_words(language: str, folder: Path = Path(__file__).parent) -> TongueWor
     for key, texts in found.items():
         if not texts:
             log.error("must have at least one line", field=key)
-    if log.errors:
-        raise DataValidationError(log.errors)
+    log.finish()
     return TongueWords(language, {key: tuple(texts) for key, texts in found.items()})

@@ -21,10 +21,8 @@ from pathlib import Path
 
 from tomas_router.datasets.tongues import LANGUAGES
 from tomas_router.datasets.worlds.requests import tool_owners
-from tomas_router.datasets.worlds.world import World, WorldTool, add_line, check_brackets, parse_plan
-from tomas_router.errors import DataValidationError
-from tomas_router.schema.findings import FindingLog
-from tomas_router.schema.text_file import read_lines
+from tomas_router.datasets.worlds.world import World, WorldTool, add_line, keyed_lines, parse_plan
+from tomas_router.schema.findings import FindingLog, finish
 
 
 def load_tongues(worlds: Sequence[World], folder: Path = Path(__file__).parent) -> dict[str, list[World]]:
@@ -49,21 +47,14 @@ def load_tongues(worlds: Sequence[World], folder: Path = Path(__file__).parent) 
         elif name in known:
             world = read_tongue(path, known[name], log)
             spoken[language].append(_connected(world, known[name], owners))
-    errors = [error for log in logs for error in log.errors]
-    if errors:
-        raise DataValidationError(errors)
+    finish(finding for log in logs for finding in log.findings)
     return {language: found for language, found in spoken.items() if any(world.tools for world in found)}
 
 
 def read_tongue(path: Path, world: World, log: FindingLog) -> World:
     """One file as a world of its own, without feeds; everything that is wrong with it goes into ``log``."""
     spoken, tool = World(world.name), None
-    for number, line in read_lines(path, log):
-        key, _, value = line.strip().partition(" ")
-        value = value.strip()
-        if key.startswith("#"):
-            continue
-        check_brackets(key, value, number, log)
+    for number, key, value in keyed_lines(path, log):
         if key == "tool":
             if value not in world.tools:
                 log.error(f"must be a tool of {world.name}.txt", line=number, field=key, value=value)

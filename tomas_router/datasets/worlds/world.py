@@ -31,12 +31,12 @@ Requests in other languages stand in files of their own (``tongues``).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomas_router.datasets.rows import Step
-from tomas_router.errors import DataValidationError
-from tomas_router.schema.findings import FindingLog
+from tomas_router.schema.findings import FindingLog, finish
 from tomas_router.schema.text_file import read_lines
 
 VAL_WORLDS = ("events", "music")
@@ -92,9 +92,7 @@ def load_worlds(split: str, folder: Path = Path(__file__).parent) -> list[World]
         paths = [p for p in paths if p.stem in held_out[split]]
     logs = [FindingLog.of(path) for path in paths]
     worlds = [read_world(path, log) for path, log in zip(paths, logs, strict=True)]
-    errors = [error for log in logs for error in log.errors]
-    if errors:
-        raise DataValidationError(errors)
+    finish(finding for log in logs for finding in log.findings)
     return worlds
 
 
@@ -102,12 +100,7 @@ def read_world(path: Path, log: FindingLog) -> World:
     """One file; everything that is wrong with it goes into ``log``."""
     world, tool = World(path.stem), None
     plans: list[tuple[int, str]] = []
-    for number, line in read_lines(path, log):
-        key, _, value = line.strip().partition(" ")
-        value = value.strip()
-        if key.startswith("#"):
-            continue
-        check_brackets(key, value, number, log)
+    for number, key, value in keyed_lines(path, log):
         if key == "tool":
             if value in world.tools:
                 log.error("must be new in its world", line=number, field=key, value=value)
@@ -123,8 +116,16 @@ def read_world(path: Path, log: FindingLog) -> World:
     return world
 
 
-def check_brackets(key: str, value: str, number: int, log: FindingLog) -> None:
-    """Square brackets must hold alternatives."""
+def keyed_lines(path: Path, log: FindingLog) -> Iterator[tuple[int, str, str]]:
+    """(number, keyword, rest) of every line that is no comment; square brackets must hold alternatives."""
+    for number, line in read_lines(path, log):
+        key, _, value = line.strip().partition(" ")
+        if not key.startswith("#"):
+            _check_brackets(key, value.strip(), number, log)
+            yield number, key, value.strip()
+
+
+def _check_brackets(key: str, value: str, number: int, log: FindingLog) -> None:
     if any("|" not in part for part in re.findall(r"\[([^\[\]]*)\]", value)):
         log.error("must hold alternatives like [a|b] or no square brackets", line=number, field=key, value=value)
 

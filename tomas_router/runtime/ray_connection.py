@@ -1,40 +1,28 @@
-"""Ray, or a clear word on how to get it: it comes with the extra ``ray``."""
+"""A Ray cluster that this process is connected to, and its errors in one line."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tomas_router.errors import MissingExtraError, TomasRouterError
+from tomas_router.errors import TomasRouterError
+from tomas_router.extras import import_extra
 
 
 class RayNotConnectedError(TomasRouterError):
     """This process is not connected to a Ray cluster."""
 
 
-def load_ray(purpose: str) -> Any:
-    """The module ray.
-
-    Args:
-        purpose: begins the message, for example "RayExecutor".
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtraError(f'{purpose} needs Ray: pip install "tomas-router[ray]"') from error
-    return ray
-
-
 def connected_ray(purpose: str) -> Any:
     """The module ray, of a process that is connected to a cluster.
+
+    Args:
+        purpose: begins the messages, for example "RayExecutor".
 
     Raises:
         MissingExtraError: Ray is not installed.
         RayNotConnectedError: ``ray.init`` was not called.
     """
-    ray = load_ray(purpose)
+    ray = import_extra("ray", "ray", f"{purpose} needs Ray")
     if not ray.is_initialized():
         raise RayNotConnectedError(
             f'{purpose} needs a connection to a cluster: call ray.init() for one on this machine, or ray.init("auto")'

@@ -8,7 +8,7 @@ from tests.executors.local_tools import TARGET
 from tests.executors.plans import plan_of
 from tomas_router.errors import MissingExtraError
 from tomas_router.executors.ray_executor import RayExecutor
-from tomas_router.runtime.ray_extra import RayNotConnectedError
+from tomas_router.runtime.ray_connection import RayNotConnectedError
 from tomas_router.runtime.ray_ledger import RayLedger
 from tomas_router.runtime.ray_source import RaySource
 
