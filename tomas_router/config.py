@@ -144,6 +144,8 @@ class TrainConfig(_Frozen):
     mixture: dict[str, float]
     """Data source name to sampling weight; ``own`` is the shipped data, others are looked up in ``data_dirs``."""
     data_dirs: tuple[str, ...] = ()
+    prepared: str | None = None
+    """A file of rows that ``tomas prepare`` wrote with the same settings, read instead of composing them."""
     generated_rows: int = 0
     """Requests composed for this run from the training phrasings, beside the shipped rows of ``own``."""
     generated_world_rows: int = 36_000

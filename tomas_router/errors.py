@@ -55,6 +55,10 @@ class UntrainedModelError(TomasRouterError):
     """Planning was asked of a backbone without matching trained heads."""
 
 
+class TimeBudgetError(TomasRouterError):
+    """Training was given less time than it needs to begin and to end."""
+
+
 class ModelArtifactError(TomasRouterError):
     """A model directory is incomplete, altered, or made for another version."""
 

@@ -162,7 +162,8 @@ def test_tool_texts_when_there_is_no_room_are_computed_and_not_kept(tmp_path: Pa
 def test_tensorboard_when_a_run_ends_holds_the_numbers_of_the_log(tmp_path: Path) -> None:
     run = trainer(tmp_path, mode="heads", steps=1)
     run.run()
-    record = json.loads((tmp_path / "log.jsonl").read_text())
+    record, ending = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert ending == {"step": 1, "ended_by": "steps", "steps": 1}
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert set(events.Tags()["scalars"]) == set(record) - {"step"}
     assert events.Scalars("tool")[0].step == 1

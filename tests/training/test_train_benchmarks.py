@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import train_7b
+from benchmarks import train_7b, train_feed
 
 pytestmark = pytest.mark.m4
 ROOT = Path(__file__).parents[2]
@@ -70,3 +70,17 @@ def test_train_scaling_when_tiny_compares_one_process_with_two(tmp_path: Path) -
     alone, together = record["results"]
     assert (alone["processes"], together["processes"]) == (1, 2)
     assert record["speed_up"] == pytest.approx(together["samples_per_s"] / alone["samples_per_s"], rel=0.01)
+
+
+def test_train_feed_when_tiny_measures_every_number_of_workers(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    command = ["--tiny", "--steps", "2", "--warm-up", "1", "--workers", "0", "1", "--device", "cpu", "--out", str(out)]
+    assert train_feed.main(command) == 0
+    results = json.loads(out.read_text())["results"]
+    assert [found["workers"] for found in results] == [0, 1]
+    assert all(0 <= found["share_of_time_waiting_for_batches"] < 1 for found in results)
+
+
+def test_train_feed_when_profiling_shows_where_a_batch_takes_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_feed.main(["--tiny", "--profile", "--device", "cpu"]) == 0
+    assert "draw_timeline" in capsys.readouterr().out

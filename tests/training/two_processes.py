@@ -7,6 +7,7 @@ accelerate launch --multi_gpu --num_processes 2 two_processes.py FOLDER
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tomas_router.cli.main import main as tomas
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.loop import Trainer
 from tomas_router.training.processes import Processes
+from tomas_router.training.time_budget import TimeBudget
 
 SETTINGS = {"steps": 2, "batch_size": 4, "explanation_every": 2, "validate_every": 1, "retrieval_steps": 1}
 """The first step has gradients for the explanation, which the second lacks."""
@@ -37,6 +39,25 @@ def trained(folder: Path, processes: Processes, seed: int, **settings: object) -
     return trainer
 
 
+def in_time(folder: Path, processes: Processes) -> None:
+    """A run whose second process has a clock that says that there is no time: the first one's counts."""
+    torch.set_num_threads(1)
+    config = tiny.run_config(**(SETTINGS | {"steps": 6, "validate_every": 100, "retrieval_steps": 0}))
+    ticks = iter(range(0, 10_000, 4)) if processes.is_first else iter([0] + [1_000_000] * 1000)
+    budget = TimeBudget(1.0, lambda: float(next(ticks)))
+    torch.manual_seed(0)
+    model = TOMASLLMModel.from_config(config.model)
+    trainer = Trainer(model, config, tiny.TOKENIZER, tiny.statistics(), folder, "cpu", processes, budget)
+    trainer.run()
+    said = {
+        "steps": trainer.step,
+        "ended_by": trainer.ended_by,
+        "share": trainer.schedule.share,
+        "sum": sum(float(p.detach().double().sum()) for p in trainer.model.parameters()),
+    }
+    (folder / f"said{processes.rank}.json").write_text(json.dumps(said))
+
+
 def gradients(processes: Processes) -> dict[str, torch.Tensor]:
     """What averaging makes of gradients that only one process has, that both have, and that none has."""
     parameters = {name: torch.nn.Parameter(torch.zeros(2, 3)) for name in ("both", "first", "none")}
@@ -49,6 +70,7 @@ def gradients(processes: Processes) -> dict[str, torch.Tensor]:
 
 def main(folder: Path) -> None:
     processes = Processes.join("cpu")
+    in_time(folder / "in_time", processes)
     save_file(gradients(processes), folder / f"gradients{processes.rank}.safetensors")
     trainer = trained(folder / "run", processes, seed=processes.rank)
     save_file(

@@ -6,6 +6,8 @@ finer kinds here. Every pair is still type-correct or goes to a tool that shares
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tomas_router.schema.registry import ToolRegistry
 
 KINDS: dict[str, str] = {
@@ -109,7 +111,17 @@ SMALL_DOMAINS = {"messaging", "search"}
 
 def unit_tool(registry: ToolRegistry, unit: str) -> str:
     """The tool that stands for a unit: itself, or the first member of the twin group."""
-    return next(tool.name for tool in registry if unit in (tool.name, tool.group))
+    return _unit_tools(registry)[unit]
+
+
+@lru_cache(maxsize=4)
+def _unit_tools(registry: ToolRegistry) -> dict[str, str]:
+    """Looked up for every step of every request, so searched once: it was four fifths of the time to compose them."""
+    found: dict[str, str] = {}
+    for tool in registry:
+        for unit in filter(None, (tool.name, tool.group)):
+            found.setdefault(unit, tool.name)
+    return found
 
 
 def result_kind(registry: ToolRegistry, unit: str) -> str:

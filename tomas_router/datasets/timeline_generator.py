@@ -33,7 +33,7 @@ def draw_timeline(rng: np.random.Generator, kind: str | None = None) -> SystemTi
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     horizon_ms = int(1000 * np.exp(rng.uniform(np.log(MIN_HORIZON_S), np.log(MAX_HORIZON_S))))
     pieces = int(rng.integers(4, 25))
-    times = np.concatenate([[0], np.sort(rng.choice(np.arange(1, horizon_ms), pieces - 1, replace=False))])
+    times = np.concatenate([[0], 1 + np.sort(rng.choice(horizon_ms - 1, pieces - 1, replace=False))])
     used = _used_share(rng, kind, times / horizon_ms)
     free = np.round(_machine(rng, kind) * (1.0 - used), 3)
     return SystemTimeline(times.astype(np.int64), free, horizon_ms=horizon_ms)

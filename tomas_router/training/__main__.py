@@ -7,6 +7,7 @@ tomas_router.cli train ...``; every process then draws ``train.batch_size`` requ
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from importlib import import_module
 from pathlib import Path
@@ -19,9 +20,10 @@ from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.adapt import adapt, show
 from tomas_router.training.artifacts import load_start, trained_on_of
 from tomas_router.training.calibrate import calibrate
-from tomas_router.training.checkpoint import save_checkpoint, write_trained_on
+from tomas_router.training.checkpoint import save_checkpoint, write_ending, write_trained_on
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.processes import Processes
+from tomas_router.training.time_budget import TimeBudget
 from tomas_router.training.tokenizer_source import tokenizer_for
 
 
@@ -39,11 +41,29 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--init", type=Path, help="start from this checkpoint or exported model, not from the bare backbone")
     p.add_argument("--data-dir", action="append", default=[], help="folder with NAME.jsonl and NAME.tools.json")
     p.add_argument("--steps", type=int, help="overrides train.steps")
+    p.add_argument(
+        "--max-minutes",
+        type=_minutes,
+        metavar="M",
+        help="be done, with the model written, after so many minutes: the schedule follows the clock where it is ahead "
+        "of the steps",
+    )
+    p.add_argument("--prepared", type=Path, metavar="FILE", help="rows that `tomas prepare` wrote, instead of new ones")
     p.add_argument("--batch-size", type=int, help="overrides train.batch_size")
     p.add_argument("--seed", type=int, help="overrides train.seed")
     p.add_argument("--workers", type=int, help="overrides train.workers: processes that prepare batches")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"must be minutes, over 0, got {text!r}")
+    return minutes
 
 
 def configure(args: argparse.Namespace) -> RunConfig:
@@ -61,23 +81,26 @@ def configure(args: argparse.Namespace) -> RunConfig:
         "seed": args.seed,
         "workers": args.workers,
         "data_dirs": tuple(args.data_dir) or None,
+        "prepared": str(args.prepared) if args.prepared else None,
     }
     train = config.train.model_dump() | {k: v for k, v in changes.items() if v is not None}
     return config.model_copy(update={"train": TrainConfig.model_validate(train)})
 
 
-def build_trainer(config: RunConfig, args: argparse.Namespace, processes: Processes) -> Trainer:
+def build_trainer(
+    config: RunConfig, args: argparse.Namespace, processes: Processes, budget: TimeBudget | None = None
+) -> Trainer:
     """A trainer at the start of the run, from a backbone or from ``--init``."""
     device = processes.device
     if args.init:
         start = load_start(args.init, device)
-        return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, device, processes)
+        return Trainer(start.model, config, start.tokenizer_path, start.statistics, args.out, device, processes, budget)
     model = TOMASLLMModel.from_config(config.model).to(device)
     if processes.is_first:
         tokenizer_for(config.model.backbone, args.out)  # writes a hub's tokenizer, which the others then read
     processes.wait()
     tokenizer = tokenizer_for(config.model.backbone, args.out)
-    trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, device, processes)
+    trainer = Trainer(model, config, tokenizer, fit_statistics(config), args.out, device, processes, budget)
     if not (args.out / "checkpoint").exists():
         trainer.warm_up_retrieval()
         trainer.initialise_heads()
@@ -100,9 +123,12 @@ def main(argv: list[str] | None = None) -> int:
     """Trains, calibrates on validation rows and writes ``OUT/final``."""
     parsed = parser()
     args = parsed.parse_args(argv)
+    budget = TimeBudget(args.max_minutes) if args.max_minutes else None
     if args.my_tools or args.requests or args.from_runs:
         if not (args.my_tools and (args.requests or args.from_runs)):
             parsed.error("--my-tools belongs together with --requests, --from-runs, or both")
+        if args.max_minutes or args.prepared:
+            parsed.error("--max-minutes and --prepared belong to --config; --my-tools takes --steps")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parsed.error("--my-tools trains for minutes, in one process: start it without a launcher")
         return adapt_to(args)
@@ -114,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(config.train.seed)
     # TF32 where there is a GPU; nothing changes on a CPU
     torch.set_float32_matmul_precision("highest" if config.train.precision == "fp32" else "high")
-    trainer = build_trainer(config, args, processes)
+    trainer = build_trainer(config, args, processes, budget)
     if trainer.resume() and processes.is_first:
         print(f"resumed {args.out} at step {trainer.step}")
     trainer.run()
@@ -131,7 +157,9 @@ def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
     statistics = with_calibration(trainer.statistics, calibration)
     save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
     write_trained_on(args.out / "final", trainer.sampler.names, trained_on_of(args.init) if args.init else ())
-    print(f"wrote {args.out / 'final'}; calibration {calibration}")
+    ending = trainer.ending()
+    write_ending(args.out / "final", ending)
+    print(f"wrote {args.out / 'final'}; calibration {calibration}; {ending}")
 
 
 if __name__ == "__main__":

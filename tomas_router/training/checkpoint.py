@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from tomas_router.planner.engine import Calibration
 from tomas_router.training.lora import is_adapter, load_lora, merge_lora, plain_name, save_lora
 
 TRAINED_ON = "trained_on.json"
+TRAINING = "training.json"
 LM_HEAD = "backbone.lm.lm_head.weight"
 
 
@@ -182,6 +183,11 @@ def write_trained_on(directory: Path, names: Iterable[str], before: tuple[str, .
     """
     if before is not None:
         (directory / TRAINED_ON).write_text(json.dumps(sorted({*names, *before})) + "\n", encoding="utf-8")
+
+
+def write_ending(directory: Path, record: Mapping[str, Any]) -> None:
+    """Notes how many steps a model was trained for and why that ended (``Trainer.ending``)."""
+    (directory / TRAINING).write_text(json.dumps(record) + "\n", encoding="utf-8")
 
 
 def read_trained_on(directory: Path) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Feed(Dataset[Prepared]):
         rows, curves = self.statistics.rows, self.statistics.curves
         return to_tensors(self.sampler.draw(number), self.tokenizer, rows, curves, self.limits)
 
-    def batches(self, numbers: Sequence[int], workers: int) -> Iterator[Prepared]:
+    def batches(self, numbers: Sequence[int], workers: int) -> Generator[Prepared]:
         """The batches of these numbers in order, whatever the number of workers."""
         if workers == 0:
             yield from (self[number] for number in numbers)

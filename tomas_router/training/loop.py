@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tomas_router.config import RunConfig
+from tomas_router.config import RunConfig, TrainConfig
 from tomas_router.datasets.timeline_generator import draw_timeline
+from tomas_router.errors import TimeBudgetError
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler, raw_features
@@ -37,16 +39,23 @@ from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.feed import Feed
 from tomas_router.training.losses import DEFAULT_WEIGHTS, plan_losses, total
 from tomas_router.training.modes import build_optimizer, has_frozen_text, set_mode
+from tomas_router.training.prepared_rows import read_prepared
 from tomas_router.training.processes import Processes
 from tomas_router.training.retrieval_warmup import train_retrieval
 from tomas_router.training.rounding import LayerRounding
 from tomas_router.training.run_log import RunLog
+from tomas_router.training.schedule import Schedule
 from tomas_router.training.sources import Source, load_own, load_sources
 from tomas_router.training.tensors import Limits, Prepared, ToolTensors, to_tensors
 from tomas_router.training.text_states import TextStates, ToolTexts
+from tomas_router.training.time_budget import CHECKPOINT, VALIDATION, Orders, TimeBudget
 from tomas_router.training.whitening import standardise_inputs
 
 LOG_EVERY = 10
+VALIDATED_ROWS = 256
+"""Of each source, in a validation on the way."""
+STEPS, TIME = "steps", "time"
+"""What a run may end by."""
 LOGGED = (*DEFAULT_WEIGHTS, "gradient_norm")
 
 
@@ -62,10 +71,11 @@ class Trainer:
         run_dir: Path,
         device: str = "cpu",
         processes: Processes | None = None,
+        budget: TimeBudget | None = None,
     ) -> None:
         assert config.train is not None
         self.processes = processes or Processes(device=device)
-        self.model, self.config, self.train_config = model, config, config.train
+        self.model, self.config, self.train_config = model, config, _with_prepared(config.train)
         self.tokenizer_path, self.statistics, self.run_dir, self.device = (
             tokenizer_path,
             statistics,
@@ -87,6 +97,7 @@ class Trainer:
                 "train",
                 self.train_config.generated_rows,
                 self.train_config.generated_world_rows,
+                self.train_config.prepared,
             ),
             self.train_config.mixture,
             self.train_config.batch_size,
@@ -106,43 +117,108 @@ class Trainer:
         self.processes.share(model)
         self.optimizer = build_optimizer(model, self.train_config)
         self.average = WeightAverage(model, self.train_config.average_decay)
+        self.budget = budget
+        self.schedule = Schedule(self.train_config.steps, self.train_config.warmup_steps, self.train_config.round_from)
         self.step = 0
+        self.ended_by: str | None = None
         run_dir.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> None:
-        """Trains to ``train.steps``, from wherever the run stands; the model then holds the averaged weights."""
+        """Trains to ``train.steps`` or the end of its time; the model then holds the averaged weights.
+
+        Raises:
+            TimeBudgetError: The time was over before the first step.
+        """
         config = self.train_config
         found: dict[str, list[Tensor]] = defaultdict(list)
         started = time.monotonic()
+        if self.ended_by != TIME:
+            self.ended_by = None  # more steps than the run had ended with may be asked for now
+        if self.budget is not None:  # what is left of the schedule is for the time that is left
+            self.schedule.share, self.schedule.at = self.schedule.done(self.step), self.step
         with _progress(shown=self.processes.is_first) as progress:
-            bar = progress.add_task("training", total=config.steps, completed=self.step, loss="")
+            bar = progress.add_task("training", total=config.steps, completed=self._place(), loss="")
             fed = self.feed.batches(self.batch_numbers(self.step, config.steps), config.workers)
-            while self.step < config.steps:
-                drawn = [next(fed) for _ in range(config.gradient_accumulation)]
-                for name, value in self.train_step(drawn).items():
-                    found[name].append(value)
-                self.step += 1
-                if self.step % LOG_EVERY == 0 or self.step == config.steps:
-                    means = self.processes.means(found, LOGGED)
-                    self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
-                    progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
-                    found.clear()
-                if self.step % config.validate_every == 0 and self.step < config.steps:
+            while self.step < config.steps and self.ended_by is None:
+                orders = self._orders()
+                if orders.stop:
+                    self.ended_by = TIME
+                    break
+                with self._step_timed():
+                    drawn = [next(fed) for _ in range(config.gradient_accumulation)]
+                    for name, value in self.train_step(drawn).items():
+                        found[name].append(value)
+                    self.step += 1
+                    if self.step % LOG_EVERY == 0 or self.step == config.steps:
+                        means = self._log_means(found, started)
+                        progress.update(bar, loss=f"tool {means.get('tool', math.nan):.3f}")
+                if orders.validate:
                     self._validate_and_log()
-                if self.step % config.checkpoint_every == 0:
+                if orders.save:
                     self.save_state()
-                progress.advance(bar)
+                progress.update(bar, completed=self._place())
+            fed.close()
+        self._finish(found, started)
+
+    def _finish(self, found: dict[str, list[Tensor]], started: float) -> None:
+        """Keeps the last state and what the run ended by; gives the model its averaged weights."""
+        if self.step == 0 and self.budget is not None:
+            raise TimeBudgetError(
+                f"--max-minutes {self.budget.minutes:g} left no time for a single step: {self.budget.spent_s:.0f} s "
+                f"went by before it, and {self.budget.reserve_s:.0f} s are kept for what comes after the last one"
+            )
+        self.ended_by = self.ended_by or STEPS
+        if found:
+            self._log_means(found, started)
         self.save_state()
-        self.log.close()
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
         self._round_layers()
+        if self.budget is not None and self.processes.is_first:
+            self._log({"step": self.step, "validation": self.validate(VALIDATED_ROWS)})
+        self._log({"step": self.step, **self.ending()})
+        self.log.close()
+
+    def ending(self) -> dict[str, Any]:
+        """Why a run that is over ended, after how many steps and, under a time budget, minutes since it began."""
+        record: dict[str, Any] = {"ended_by": self.ended_by, "steps": self.step}
+        if self.budget is not None:
+            record |= {"minutes": round(self.budget.spent_s / 60, 2), "max_minutes": self.budget.minutes}
+        return record
+
+    def _log_means(self, found: dict[str, list[Tensor]], started: float) -> dict[str, float]:
+        means = self.processes.means(found, LOGGED)
+        self._log({"step": self.step, "seconds": round(time.monotonic() - started, 1), **means})
+        found.clear()
+        return means
+
+    def _orders(self) -> Orders:
+        """What to do about the next step: as configured or, under a time budget, as the first process finds."""
+        done, config = self.step + 1, self.train_config
+        validate, save = done % config.validate_every == 0 and done < config.steps, done % config.checkpoint_every == 0
+        if self.budget is None:
+            return Orders(False, self.schedule.share, validate, save)
+        orders = Orders(False, 0.0, False, False)
+        if self.processes.is_first:
+            orders = self.budget.orders(self.schedule.share, validate, save)
+        orders = Orders.from_numbers(self.processes.first_says(orders.to_numbers()))
+        self.schedule.share, self.schedule.at = orders.share, self.step
+        return orders
+
+    def _step_timed(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.budget is None else self.budget.step()
+
+    def _timed(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.budget is None else self.budget.timed(what)
+
+    def _place(self) -> int:
+        """Where the run stands in its schedule, in steps."""
+        return round(self.schedule.done(self.step) * self.train_config.steps)
 
     def _round_layers(self) -> None:
-        start = self.train_config.round_from
-        self.rounding.on = start is not None and self.step >= start
+        self.rounding.on = self.schedule.rounds(self.step)
         self.rounding.refresh()
 
     def train_step(self, drawn: Sequence[Prepared] | None = None) -> dict[str, Tensor]:
@@ -173,11 +249,12 @@ class Trainer:
         return range(first * each * count + self.processes.rank, last * each * count, count)
 
     def _validate_and_log(self) -> None:
-        if self.processes.is_first:
-            with self.average.applied(self.model):
-                self._round_layers()
-                self._log({"step": self.step, "validation": self.validate(limit=256)})
-        self.processes.wait()
+        with self._timed(VALIDATION):
+            if self.processes.is_first:
+                with self.average.applied(self.model):
+                    self._round_layers()
+                    self._log({"step": self.step, "validation": self.validate(VALIDATED_ROWS)})
+            self.processes.wait()
 
     def initialise_heads(self, batches: int = 2) -> None:
         """Fits what meets the backbone's states for the first time to their size (``whitening``)."""
@@ -314,9 +391,10 @@ class Trainer:
 
     def save_state(self) -> None:
         """Replaces ``checkpoint/`` with the present state; a cut-off run loses at most ``checkpoint_every`` steps."""
-        if self.processes.is_first:
-            self._write_state()
-        self.processes.wait()
+        with self._timed(CHECKPOINT):
+            if self.processes.is_first:
+                self._write_state()
+            self.processes.wait()
 
     def _write_state(self) -> None:
         fresh = self.run_dir / "checkpoint.new"
@@ -324,10 +402,13 @@ class Trainer:
         save_checkpoint(fresh, self.model, self.statistics, self.tokenizer_path, [])
         torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
         save_file(self.average.values, fresh / "average.safetensors")
-        progress = {
+        progress: dict[str, Any] = {
             "step": self.step,
             "average_updates": self.average.updates,
+            "schedule": {"share": self.schedule.share, "at": self.schedule.at},
         }
+        if self.ended_by is not None:
+            progress |= self.ending()
         (fresh / "progress.json").write_text(json.dumps(progress))
         target, old = self.run_dir / "checkpoint", self.run_dir / "checkpoint.old"
         if target.exists():
@@ -348,19 +429,26 @@ class Trainer:
         progress = json.loads((directory / "progress.json").read_text())
         self.average.values = load_file(directory / "average.safetensors", device=self.device)
         self.average.updates = progress["average_updates"]
-        self.step = progress["step"]
+        self.step, self.ended_by = progress["step"], progress.get("ended_by")
+        before = progress.get("schedule", {"share": 0.0, "at": 0})
+        self.schedule.share, self.schedule.at = before["share"], before["at"]
         return True
 
     def _set_learning_rate(self) -> None:
-        config = self.train_config
-        warm = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
-        decay = 0.5 * (1.0 + math.cos(math.pi * self.step / config.steps))
+        warm, decay = self.schedule.warmth(self.step), self.schedule.decay(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * warm * max(decay, 0.03)
+            group["lr"] = group["peak_lr"] * warm * decay
 
     def _log(self, record: dict[str, Any]) -> None:
         if self.processes.is_first:
             self.log.write(record)
+
+
+def _with_prepared(config: TrainConfig) -> TrainConfig:
+    """Public rows of a prepared file go before those of folders, also in validation and calibration."""
+    if config.prepared is None or not read_prepared(config.prepared).public():
+        return config
+    return config.model_copy(update={"data_dirs": (config.prepared, *config.data_dirs)})
 
 
 def fit_statistics(config: RunConfig) -> Statistics:

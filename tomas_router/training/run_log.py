@@ -39,5 +39,5 @@ def _scalars(prefix: str, record: Mapping[str, Any]) -> Iterator[tuple[str, floa
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from _scalars(f"{prefix}{name}/", value)
-        elif name != "step":
+        elif name not in ("step", "steps") and not isinstance(value, str):
             yield prefix + name, float(value)

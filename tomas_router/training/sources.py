@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,17 @@ from tomas_router.datasets.worlds import (
     world_rows,
 )
 from tomas_router.features.tool_rows import Float, raw_features
+from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 from tomas_router.shipped import instructions_path, profiling_path, registry_path
+from tomas_router.training.prepared_rows import Part, read_prepared
 
 OWN = "own"
 GATE_ONLY = "tool_needed"
 WORLDS = "worlds"
+GENERATED = (OWN, WORLDS)
+"""Sources that the project composes; others are public and read from a folder."""
 MAX_STEPS = 8
 """Longer plans are left out of training batches, where every request is padded to the longest."""
 
@@ -76,21 +82,27 @@ class Source:
         return raw_features(rows) if rows else np.zeros((0, 6), dtype=np.float32)
 
 
-def load_own(split: str, generated_rows: int = 0) -> Source:
-    """The shipped instructions with the shipped registry and profiles; training may add fresh compositions."""
+def load_own(split: str, generated_rows: int = 0, prepared: Part | None = None) -> Source:
+    """The shipped instructions with the shipped registry and profiles; training may add fresh compositions.
+
+    ``prepared`` holds the rows where they were made before.
+    """
     registry = load_tool_registry(registry_path())
-    rows = load_rows(instructions_path(split))
-    if generated_rows and split == "train":
-        rows += more_training_rows(registry, generated_rows)
+    rows = load_rows(instructions_path(split)) if prepared is None else prepared.rows
+    if generated_rows and split == "train" and prepared is None:
+        rows = [*rows, *more_training_rows(registry, generated_rows)]
     return Source(OWN, registry, load_profiling_matrix(profiling_path(), registry), tuple(rows))
 
 
-def load_world_source(split: str, rows_in_training: int = ROWS["train"]) -> Source:
+def load_world_source(split: str, rows_in_training: int = ROWS["train"], prepared: Part | None = None) -> Source:
     """Generated requests over the written worlds of a split, with their tools as the registry.
 
-    Training also gets requests in other languages; validation keeps to the rows that are shipped.
+    Training also gets requests in other languages; validation keeps to the rows that are shipped. ``prepared`` holds
+    the rows where they were made before.
     """
     worlds = load_worlds(split)
+    if prepared is not None:
+        return Source(WORLDS, world_registry(worlds), None, prepared.rows)
     count = rows_in_training if split == "train" else ROWS[split]
     rows = world_rows(worlds, count, split)
     if split == "train":
@@ -100,7 +112,7 @@ def load_world_source(split: str, rows_in_training: int = ROWS["train"]) -> Sour
 
 
 def load_directory_source(name: str, directories: tuple[str, ...], split: str, registry: ToolRegistry) -> Source:
-    """``NAME.jsonl`` with ``NAME.tools.json`` from the first directory that has it.
+    """``NAME.jsonl`` with ``NAME.tools.json`` from the first directory, or file of prepared rows, that has it.
 
     A source without a registry of its own (gate data) borrows ``registry`` as its candidates.
 
@@ -108,6 +120,11 @@ def load_directory_source(name: str, directories: tuple[str, ...], split: str, r
         FileNotFoundError: No directory holds ``NAME.jsonl``.
     """
     for directory in map(Path, directories):
+        if directory.is_file():
+            part = read_prepared(directory).parts.get((name, split))
+            if part is not None:
+                return Source(name, part.registry or registry, None, part.rows)
+            continue
         path = directory / f"{name}.jsonl"
         if path.exists():
             tools = directory / f"{name}.tools.json"
@@ -133,15 +150,60 @@ def load_sources(
     split: str,
     generated_rows: int = 0,
     generated_world_rows: int = ROWS["train"],
+    prepared: str | None = None,
 ) -> dict[str, Source]:
-    """Every named source, empty ones left out; without directories only what the project wrote."""
-    own = load_own(split, generated_rows)
+    """Every named source, empty ones left out; without directories only what the project wrote.
+
+    Args:
+        names: Those of the mixture.
+        directories: Folders of public sources, or files of prepared rows.
+        split: ``train``, ``val`` or ``test``.
+        generated_rows: ``train.generated_rows``.
+        generated_world_rows: ``train.generated_world_rows``.
+        prepared: File with the rows of ``own`` and ``worlds`` in training, which are then not composed.
+
+    Raises:
+        FileNotFoundError: No directory has a source.
+        DataValidationError: ``prepared`` is of another version, of other settings, or lacks a source.
+    """
+    made = _prepared_training(names, prepared, generated_rows, generated_world_rows) if prepared else {}
+    own = load_own(split, generated_rows, made.get((OWN, split)))
     sources: dict[str, Source] = {}
     for name in names:
         if name == OWN:
             sources[name] = own
         elif name == WORLDS:
-            sources[name] = load_world_source(split, generated_world_rows)
+            sources[name] = load_world_source(split, generated_world_rows, made.get((WORLDS, split)))
         elif directories:
             sources[name] = load_directory_source(name, directories, split, own.registry)
     return {name: source for name, source in sources.items() if source.rows}
+
+
+def generation_settings(generated_rows: int, generated_world_rows: int) -> dict[str, object]:
+    """What composed rows depend on beside the version of the package: how many, and the seeds, which are constants."""
+    seeds = {
+        "own": _seed(more_training_rows),
+        "worlds": _seed(world_rows),
+        "tongues": _seed(tongue_rows),
+    }
+    return {"generated_rows": generated_rows, "generated_world_rows": generated_world_rows, "seeds": seeds}
+
+
+def _seed(function: Callable[..., object]) -> int:
+    seed: int = signature(function).parameters["seed"].default
+    return seed
+
+
+def _prepared_training(
+    names: Sequence[str], path: str, generated_rows: int, generated_world_rows: int
+) -> Mapping[tuple[str, str], Part]:
+    found = read_prepared(path)
+    found.expect(generation_settings(generated_rows, generated_world_rows))
+    missing = [name for name in names if name in GENERATED and (name, "train") not in found.parts]
+    if missing:
+        log = FindingLog.of(path)
+        log.error(
+            f"must hold the training rows of {', '.join(missing)}; make the file anew with: tomas prepare", line=1
+        )
+        log.finish()
+    return found.parts
