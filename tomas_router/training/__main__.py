@@ -18,11 +18,14 @@ from tomas_router.config import RunConfig, TrainConfig, load_config
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.adapt import adapt, show
 from tomas_router.training.artifacts import load_start, trained_on_of
-from tomas_router.training.calibrate import calibrate
-from tomas_router.training.checkpoint import save_checkpoint, write_trained_on
+from tomas_router.training.checkpoint import load_checkpoint, save_checkpoint, save_statistics, write_trained_on
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.processes import Processes
+from tomas_router.training.sources import validation_paths
 from tomas_router.training.tokenizer_source import tokenizer_for
+
+CALIBRATION_ROWS = 64
+"""Of each source's validation rows; ``tomas calibrate`` takes more, and the exported model, which is rounded."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -126,12 +129,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
-    """Calibrates the trained model and writes it to ``OUT/final``."""
-    calibration = calibrate(trainer)
-    statistics = with_calibration(trainer.statistics, calibration)
-    save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
-    write_trained_on(args.out / "final", trainer.sampler.names, trained_on_of(args.init) if args.init else ())
-    print(f"wrote {args.out / 'final'}; calibration {calibration}")
+    """Writes the trained model to ``OUT/final`` and calibrates it there."""
+    final = args.out / "final"
+    save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
+    write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
+    # By name, because engines and the evaluation are layers above.
+    evaluation = import_module("tomas_router.evaluation.calibrate")
+    engine = import_module("tomas_router.engines.torch_engine").TorchEngine(load_checkpoint(final, trainer.device))
+    paths = validation_paths(list(trainer.train_config.mixture), trainer.train_config.data_dirs)
+    calibration, _ = evaluation.calibrate(engine, [evaluation.last_rows(path, CALIBRATION_ROWS) for path in paths])
+    save_statistics(final, with_calibration(trainer.statistics, calibration))
+    print(f"wrote {final}; calibration {calibration}")
 
 
 if __name__ == "__main__":
