@@ -9,6 +9,7 @@ import pytest
 from tests.planner.scripted_engine import END, Script, ScriptedEngine, Slot
 from tomas_router.datasets.rows import Row, Step
 from tomas_router.evaluation.calibration_questions import (
+    EXACT,
     GATE,
     LINKS,
     OF_20,
@@ -78,7 +79,7 @@ def test_fit_when_an_engine_is_off_by_known_amounts_finds_all_of_them() -> None:
     assert found.min_confidence == 0.0  # nothing is left for it to refuse
     assert found.twin_margin == 2.0 * found.temperature  # no profiles
     after = means(score_questions(questions, found), found.match_margin, found.min_confidence)
-    measures = (GATE, WHOLE, LINKS, OF_20, SIMILAR, PRESENT_10, ABSENT_10)
+    measures = (GATE, WHOLE, EXACT, LINKS, OF_20, SIMILAR, PRESENT_10, ABSENT_10)
     assert after == {"s": {name: pytest.approx(1.0) for name in measures}}
     before = means(score_questions(questions, Calibration()), 0.0, 0.0)["s"]
     assert (before[ABSENT_10], before[LINKS]) == (0.0, 0.5)  # a plan that rightly has no links counts
@@ -88,7 +89,7 @@ def test_fit_when_an_engine_is_off_by_known_amounts_finds_all_of_them() -> None:
 def test_means_when_nothing_begins_are_those_of_a_calibration_that_refuses_all() -> None:
     questions, _ = asked()
     refusing = means(score_questions(questions, Calibration(gate_threshold=1.0)), inf, 0.0)["s"]
-    assert refusing == {GATE: 1 / 3, WHOLE: 0, LINKS: 0, OF_20: 0, SIMILAR: 0, PRESENT_10: 0, ABSENT_10: 1}
+    assert refusing == {GATE: 1 / 3, WHOLE: 0, EXACT: 0, LINKS: 0, OF_20: 0, SIMILAR: 0, PRESENT_10: 0, ABSENT_10: 1}
     plans = [q.trace.plan(Calibration(gate_threshold=1.0, match_margin=inf)) for q in questions]
     assert {plan.no_tool for plan in plans} == {"no_match", "not_needed"}
 

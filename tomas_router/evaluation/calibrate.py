@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tomas_router.evaluation.calibration_questions import Means, Question, ask_questions, means, score_questions, worth
-from tomas_router.evaluation.evaluate import open_planner
+from tomas_router.evaluation.evaluate import installed_encoders, open_planner
 from tomas_router.evaluation.fit_calibration import fit_calibration
 from tomas_router.evaluation.sources import EvalSource, load_source
+from tomas_router.evaluation.text_vectors import TextVectors
 from tomas_router.evaluation.traces import TraceRecorder
 from tomas_router.planner.engine import Calibration, RoutingEngine
 from tomas_router.shipped import instructions_path
@@ -29,14 +30,17 @@ SPLIT = "val"
 
 
 def calibrate(
-    engine: RoutingEngine, sources: Iterable[EvalSource], cache_dir: Path | None = None
+    engine: RoutingEngine,
+    sources: Iterable[EvalSource],
+    encoders: Sequence[TextVectors] = (),
+    cache_dir: Path | None = None,
 ) -> tuple[Calibration, list[Question]]:
     """Fits a calibration for an engine; also returns what it was asked."""
     recorder = TraceRecorder(engine, cache_dir)
     questions: list[Question] = []
     for source in sources:
         _say(f"{source.name}: {len(source.rows)} rows")
-        questions += ask_questions(source, recorder)
+        questions += ask_questions(source, recorder, encoders)
     return fit_calibration(questions, recorder), questions
 
 
@@ -55,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     paths = args.data or [instructions_path(SPLIT), instructions_path("worlds_val")]
     engine = open_planner(args.model, args.engine, args.cache_dir).engine
-    found, questions = calibrate(engine, [last_rows(path, args.rows) for path in paths], args.cache_dir)
+    sources = [last_rows(path, args.rows) for path in paths]
+    found, questions = calibrate(engine, sources, installed_encoders(args.cache_dir), args.cache_dir)
     before = _means(questions, engine.calibration)
     _show(before, _means(questions, found), Console())
     text = json.dumps(asdict(found), indent=1)

@@ -14,6 +14,7 @@ from math import inf
 import numpy as np
 
 from tomas_router.datasets.rows import Row
+from tomas_router.errors import MissingExtraError
 from tomas_router.evaluation import metrics
 from tomas_router.evaluation.candidate_lists import (
     ABSENT_10,
@@ -22,19 +23,20 @@ from tomas_router.evaluation.candidate_lists import (
     SIMILAR,
     Likeness,
     candidate_lists,
+    likeness,
 )
 from tomas_router.evaluation.curves import curve_of
 from tomas_router.evaluation.plan_shape import PlanShape
 from tomas_router.evaluation.scores import up_to_twins
 from tomas_router.evaluation.sources import EvalSource, is_gate_only
-from tomas_router.evaluation.text_vectors import cosine
+from tomas_router.evaluation.text_vectors import TextVectors, cosine
 from tomas_router.evaluation.traces import Trace, TraceRecorder
 from tomas_router.planner.decoding import RawPlan, first_choice
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.timeline import SystemTimeline
 from tomas_router.schema.request import PlanRequest
 
-WHOLE, OF_20, LINKS, GATE = "whole", f"{OF}20", "links", "gate"
+WHOLE, OF_20, EXACT, LINKS, GATE = "whole", f"{OF}20", "exact", "links", "gate"
 LISTS = (OF_20, SIMILAR, PRESENT_10, ABSENT_10)
 LEAST_ROWS = 40
 """Rows that a source must have for a measure to count."""
@@ -66,19 +68,29 @@ class Scored:
     confidence: float
 
 
-def ask_questions(source: EvalSource, recorder: TraceRecorder, seed: int = 0) -> Iterator[Question]:
-    """Every question about the rows of a source, the network's answers to a row's side by side.
+def ask_questions(
+    source: EvalSource, recorder: TraceRecorder, encoders: Sequence[TextVectors] = (), seed: int = 0
+) -> Iterator[Question]:
+    """Every question about the rows of a source, a row's side by side.
 
-    Likeness of tools is the model's own, that of its classifier keys: no encoder or extra is needed.
+    Likeness of tools is that of the first encoder, else TF-IDF's, as in ``tomas eval``. Where neither is installed it
+    is the model's own, which makes lists without the right tool easier: what it finds alike is not in them.
     """
-    keys_ND = recorder.planner.encode(source.registry, source.profiling).key_ND.astype(np.float64)
-    keys_ND /= np.maximum(np.linalg.norm(keys_ND, axis=1, keepdims=True), 1e-12)
-    alike = Likeness("classifier keys", cosine(keys_ND, keys_ND))
+    try:
+        alike = likeness(source.registry, encoders)
+    except MissingExtraError:
+        alike = _own_likeness(source, recorder)
     for row in source.rows:
         timeline = SystemTimeline.default() if source.profiling is None else curve_of(row, seed).timeline
         for name, request in _requests(source, row, alike, seed):
             trace = recorder.record(request, source.registry, source.profiling, timeline)
             yield Question(source, row, name, request, timeline, trace)
+
+
+def _own_likeness(source: EvalSource, recorder: TraceRecorder) -> Likeness:
+    keys_ND = recorder.planner.encode(source.registry, source.profiling).key_ND.astype(np.float64)
+    keys_ND /= np.maximum(np.linalg.norm(keys_ND, axis=1, keepdims=True), 1e-12)
+    return Likeness("classifier keys", cosine(keys_ND, keys_ND))
 
 
 def _requests(source: EvalSource, row: Row, alike: Likeness, seed: int) -> Iterator[tuple[str, PlanRequest]]:
@@ -142,6 +154,9 @@ def _score(question: Question, begins: Calibration) -> Iterator[Scored]:
     if not row.steps:
         return
     gold, said = up_to_twins(source, row, shape_of(source, raw))
-    yield scored(question.name, metrics.set_f1(said.tools, gold.tools), 0.0)
+    node_f1 = metrics.set_f1(said.tools, gold.tools)
+    yield scored(question.name, node_f1, 0.0)
+    if question.name == WHOLE:
+        yield scored(EXACT, metrics.is_exact(node_f1), 0.0)
     if question.name == WHOLE and source.edges_known and question.request.links == "dataflow" and len(gold.tools) > 1:
         yield scored(LINKS, metrics.edge_f1(said, gold), 0.0)

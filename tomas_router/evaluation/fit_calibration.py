@@ -3,10 +3,12 @@
 One after the other, each by what it decides:
 
 * ``gate_threshold`` by balanced accuracy, sources alike, and paying for its distance from 0;
-* ``end_margin`` by node F1, then ``depends_threshold`` by the F1 of links;
+* ``end_margin`` by node F1, which forgives a step too many, and exact plans, which do not;
+* ``depends_threshold`` by the F1 of links;
 * ``temperature`` by the likelihood of the right tool at every slot that was reached rightly;
 * ``match_margin``, then ``min_confidence``, by all measures together, that of the right tool absent among them;
-* ``twin_margin`` by how often the allocated plan has the very twin that the curve asks for.
+* ``twin_margin`` by how often the allocated plan has the very tool that the curve asks for, over all steps and over
+  those that have twins.
 
 Numbers that rows can hardly tell apart are treated so: of all values whose worth is nearly the best, the middle one.
 """
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from tomas_router.datasets.oracle import label, twins
 from tomas_router.evaluation.calibration_questions import (
+    EXACT,
     GATE,
     LEAST_ROWS,
     LINKS,
@@ -44,7 +47,7 @@ Float = NDArray[np.float64]
 GATE_PRICE = 0.02
 """Balanced accuracy that each logit of the gate's threshold must earn: few validation rows need no tool, and bare short
 commands, which have the smallest logits of those that do, are rare among the others."""
-NEARLY = 0.001
+NEARLY = 0.002
 """Worth that rows cannot tell from the best."""
 TEMPERATURES = np.geomspace(0.5, 4.0, 43)
 END_MARGINS = np.arange(-2.0, 4.01, 0.25)
@@ -52,6 +55,7 @@ DEPENDS_THRESHOLDS = np.arange(-4.0, 4.01, 0.25)
 MATCH_MARGINS = np.arange(-2.0, 4.01, 0.125)
 CONFIDENCES = np.arange(0.0, 0.501, 0.01)
 TWIN_MARGINS = np.array([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0])
+TWINS = ("tool_strict", "twin_choice")
 NODES = (WHOLE, OF_20)
 DECISIONS = (WHOLE, OF_20, SIMILAR, PRESENT_10, ABSENT_10, GATE)
 
@@ -62,7 +66,7 @@ def fit_calibration(questions: Sequence[Question], recorder: TraceRecorder) -> C
     plain = [q for q in questions if q.name in NODES]
 
     def nodes(margin: float) -> float:
-        return worth(means(score_questions(plain, replace(found, end_margin=margin)), 0.0, 0.0), NODES)
+        return worth(means(score_questions(plain, replace(found, end_margin=margin)), 0.0, 0.0), [*NODES, EXACT])
 
     def links(cut: float) -> float:
         tried = score_questions([q for q in plain if q.name == WHOLE], replace(found, depends_threshold=cut))
@@ -183,7 +187,7 @@ def _twin_margin(questions: Sequence[Question], recorder: TraceRecorder, calibra
     if len(cases) < LEAST_ROWS:
         return 2.0 * calibration.temperature
 
-    def very_twins(margin: float) -> float:
+    def twins_right(margin: float) -> float:
         found: Tallies = {}
         for question, case in cases:
             plan = recorder.final_plan(
@@ -195,10 +199,11 @@ def _twin_margin(questions: Sequence[Question], recorder: TraceRecorder, calibra
                 question.timeline,
             )
             score_choice(case, [step.tool_name for step in plan.steps], question.source.registry, found)
-        tally = found["tool_strict"]
-        return sum(tally.totals) / sum(tally.weights)
+        tallies = [found[name] for name in TWINS if name in found and found[name].totals]
+        shares = [sum(tally.totals) / sum(tally.weights) for tally in tallies]
+        return float(np.mean(shares)) if shares else 0.0
 
-    return middle_of_best(very_twins, TWIN_MARGINS)
+    return middle_of_best(twins_right, TWIN_MARGINS)
 
 
 def _case(question: Question, recorder: TraceRecorder) -> tuple[Question, Case]:
