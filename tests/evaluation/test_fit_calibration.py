@@ -27,6 +27,7 @@ from tomas_router.evaluation.fit_calibration import (
     best_threshold,
     fit_calibration,
     fit_temperature,
+    least_of_best,
     middle_of_best,
 )
 from tomas_router.evaluation.sources import EvalSource
@@ -100,9 +101,9 @@ def test_means_when_a_measure_has_few_rows_leave_it_out() -> None:
     assert SIMILAR not in means(score_questions(few, Calibration()), 0.0, 0.0)["s"]
 
 
-def test_worth_when_sources_differ_in_measures_counts_sources_alike() -> None:
+def test_worth_when_sources_differ_in_measures_counts_measures_alike() -> None:
     found = {"a": {WHOLE: 1.0, ABSENT_10: 0.5}, "b": {WHOLE: 0.25}}
-    assert worth(found) == pytest.approx((0.75 + 0.25) / 2)
+    assert worth(found) == pytest.approx((0.625 + 0.5) / 2)
     assert worth(found, [ABSENT_10]) == 0.5
     assert worth(found, [LINKS]) == 0.0
 
@@ -120,6 +121,7 @@ def test_middle_of_best_when_neighbours_are_nearly_as_good_is_between_them() -> 
     worths = {0.0: 0.2, 1.0: 0.9 - NEARLY / 2, 2.0: 0.9, 3.0: 0.9 - NEARLY / 2, 4.0: 0.1, 5.0: 0.9}
     values = np.array(sorted(worths))
     assert middle_of_best(worths.__getitem__, values) == 2.0
+    assert least_of_best(worths.__getitem__, values) == 1.0
     assert middle_of_best(lambda _: 0.5, np.array([-2.0, 0.0, 1.0])) == 0.0
 
 

@@ -1,13 +1,14 @@
 """The questions that a calibration is fitted on: validation rows over their registry and over lists of candidates.
 
-Each is asked once and kept as a trace. What a calibration is worth is the mean over sources of the mean over measures,
-so that a source counts the same whatever its size, and so does the list from which the right tool is missing.
+Each is asked once and kept as a trace. What a calibration is worth is the mean over measures of the mean over sources:
+the list without the right tool counts as much as any other, though few sources have one, and small sources as much as
+large ones.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -121,12 +122,13 @@ def means(scored: Sequence[Scored], match_margin: float, min_confidence: float) 
 
 
 def worth(found: Means, measures: Sequence[str] | None = None) -> float:
-    """Mean over sources of the mean over measures; only those named, where some are."""
-    chosen: list[Mapping[str, float]] = list(found.values())
-    if measures is not None:
-        chosen = [{name: own[name] for name in measures if name in own} for own in chosen]
-    per_source = [float(np.mean(list(own.values()))) for own in chosen if own]
-    return float(np.mean(per_source)) if per_source else 0.0
+    """Mean over measures of the mean over the sources that have them; only the measures named, where some are."""
+    by_measure: dict[str, list[float]] = defaultdict(list)
+    for own in found.values():
+        for name, value in own.items():
+            if measures is None or name in measures:
+                by_measure[name].append(value)
+    return float(np.mean([np.mean(values) for values in by_measure.values()])) if by_measure else 0.0
 
 
 def shape_of(source: EvalSource, raw: RawPlan) -> PlanShape:

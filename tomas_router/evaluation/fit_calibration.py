@@ -10,7 +10,8 @@ One after the other, each by what it decides:
 * ``twin_margin`` by how often the allocated plan has the very tool that the curve asks for, over all steps and over
   those that have twins.
 
-Numbers that rows can hardly tell apart are treated so: of all values whose worth is nearly the best, the middle one.
+Numbers that rows can hardly tell apart are treated so: of all values whose worth is nearly the best, the middle one, or
+for those two that refuse the one that refuses least.
 """
 
 from __future__ import annotations
@@ -76,13 +77,13 @@ def fit_calibration(questions: Sequence[Question], recorder: TraceRecorder) -> C
     found = replace(found, depends_threshold=middle_of_best(links, DEPENDS_THRESHOLDS))
     found = replace(found, temperature=fit_temperature(*_reached_slots(plain, found)))
     scored = score_questions(questions, found)
-    found = replace(
-        found, match_margin=middle_of_best(lambda m: worth(means(scored, m, 0.0), DECISIONS), MATCH_MARGINS)
-    )
-    found = replace(
-        found,
-        min_confidence=middle_of_best(lambda c: worth(means(scored, found.match_margin, c), DECISIONS), CONFIDENCES),
-    )
+
+    def decides(match_margin: float, min_confidence: float) -> float:
+        return worth(means(scored, match_margin, min_confidence), DECISIONS)
+
+    margin = least_of_best(lambda margin: decides(margin, 0.0), MATCH_MARGINS)
+    confidence = least_of_best(lambda confidence: decides(margin, confidence), CONFIDENCES)
+    found = replace(found, match_margin=margin, min_confidence=confidence)
     return replace(found, twin_margin=_twin_margin(questions, recorder, found))
 
 
@@ -93,16 +94,24 @@ def middle_of_best(worth_of: Callable[[float], float], values: Float) -> float:
         worth_of: Higher is better.
         values: Ascending.
     """
+    run = _nearly_best(worth_of, values)
+    return float(min(run, key=abs) if len(run) == len(values) else run[(len(run) - 1) // 2])
+
+
+def least_of_best(worth_of: Callable[[float], float], values: Float) -> float:
+    """The same, but the one nearest to 0: for numbers that refuse, which must earn it."""
+    return float(min(_nearly_best(worth_of, values), key=abs))
+
+
+def _nearly_best(worth_of: Callable[[float], float], values: Float) -> Float:
     worths = np.array([worth_of(float(value)) for value in values])
     good = worths >= worths.max() - NEARLY
-    if good.all():
-        return float(min(values, key=abs))
     first = last = int(worths.argmax())
     while first > 0 and good[first - 1]:
         first -= 1
     while last < len(values) - 1 and good[last + 1]:
         last += 1
-    return float(values[(first + last) // 2])
+    return values[first : last + 1]
 
 
 def fit_temperature(logits: Sequence[Float], right: Sequence[NDArray[np.bool_]]) -> float:
