@@ -118,7 +118,15 @@ def test_questions_when_a_row_states_its_number_of_steps_are_the_row_alone() -> 
 
 
 def test_middle_of_best_when_neighbours_are_nearly_as_good_is_between_them() -> None:
-    worths = {0.0: 0.2, 1.0: 0.9 - NEARLY / 2, 2.0: 0.9, 3.0: 0.9 - NEARLY / 2, 4.0: 0.1, 5.0: 0.9}
+    worths = {
+        -4.0: 0.9 - NEARLY / 4,
+        0.0: 0.2,
+        1.0: 0.9 - NEARLY / 2,
+        2.0: 0.9,
+        3.0: 0.9 - NEARLY / 2,
+        4.0: 0.1,
+        5.0: 0.9,
+    }
     values = np.array(sorted(worths))
     assert middle_of_best(worths.__getitem__, values) == 2.0
     assert least_of_best(worths.__getitem__, values) == 1.0

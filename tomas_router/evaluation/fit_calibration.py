@@ -94,24 +94,27 @@ def middle_of_best(worth_of: Callable[[float], float], values: Float) -> float:
         worth_of: Higher is better.
         values: Ascending.
     """
-    run = _nearly_best(worth_of, values)
-    return float(min(run, key=abs) if len(run) == len(values) else run[(len(run) - 1) // 2])
-
-
-def least_of_best(worth_of: Callable[[float], float], values: Float) -> float:
-    """The same, but the one nearest to 0: for numbers that refuse, which must earn it."""
-    return float(min(_nearly_best(worth_of, values), key=abs))
-
-
-def _nearly_best(worth_of: Callable[[float], float], values: Float) -> Float:
-    worths = np.array([worth_of(float(value)) for value in values])
-    good = worths >= worths.max() - NEARLY
-    first = last = int(worths.argmax())
+    good, best = _nearly_best(worth_of, values)
+    if good.all():
+        return float(min(values, key=abs))
+    first = last = best
     while first > 0 and good[first - 1]:
         first -= 1
     while last < len(values) - 1 and good[last + 1]:
         last += 1
-    return values[first : last + 1]
+    return float(values[(first + last) // 2])
+
+
+def least_of_best(worth_of: Callable[[float], float], values: Float) -> float:
+    """Of all values that are worth nearly as much as the best, the one nearest to 0: what refuses must earn it."""
+    good, _ = _nearly_best(worth_of, values)
+    return float(min(values[good], key=abs))
+
+
+def _nearly_best(worth_of: Callable[[float], float], values: Float) -> tuple[NDArray[np.bool_], int]:
+    """Which values are worth nearly as much as the best one, and its place."""
+    worths = np.array([worth_of(float(value)) for value in values])
+    return worths >= worths.max() - NEARLY, int(worths.argmax())
 
 
 def fit_temperature(logits: Sequence[Float], right: Sequence[NDArray[np.bool_]]) -> float:
