@@ -1,9 +1,10 @@
 """Writes a model directory's manifest again in the current version, with a checksum, after checking every file.
 
-    python -m export.seal DIR
+    python -m export.seal DIR [--calibration FILE]
 
-For directories that an older version exported, or whose manifest was edited on purpose (a new threshold, say). The
-files themselves stay as they are, and one that is not what the manifest says is refused.
+For directories that an older version exported, whose manifest was edited on purpose, or that get the calibration which
+``tomas calibrate --out FILE`` fitted. The files themselves stay as they are, and one that is not what the manifest says
+is refused.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict, fields
+from math import isfinite
 from pathlib import Path
 
 from export.manifest import LEAST_ONNXRUNTIME
 from tomas_router.errors import TomasRouterError
+from tomas_router.planner.engine import Calibration
 from tomas_router.schema.file_check import check_hash, check_size
 from tomas_router.schema.manifest import MANIFEST, Manifest, manifest_text, parse_manifest
 
 
-def seal(directory: Path) -> Manifest:
-    """Rewrites ``manifest.json``; on an error it is left as it was.
+def seal(directory: Path, calibration: Calibration | None = None) -> Manifest:
+    """Rewrites ``manifest.json``, with a calibration where one is given; on an error it is left as it was.
 
     Raises:
         ArtifactMismatchError: A file is not what the manifest says.
@@ -33,17 +37,37 @@ def seal(directory: Path) -> Manifest:
         check_hash(directory / name, entry.sha256)
     if manifest.least_onnxruntime is None:
         manifest = manifest.model_copy(update={"least_onnxruntime": LEAST_ONNXRUNTIME})
+    if calibration is not None:
+        manifest = manifest.model_copy(update={"calibration": asdict(calibration)})
     path.write_bytes(manifest_text(manifest).encode())
     return parse_manifest(path)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """What ``tomas calibrate`` wrote.
+
+    Raises:
+        ValueError: It is not JSON, or not the numbers of this version, all of them finite.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    expected = [field.name for field in fields(Calibration)]
+    if not isinstance(content, dict) or sorted(content) != sorted(expected):
+        raise ValueError(f"{path}: expected an object with {', '.join(expected)}, got {content!r}")
+    for name, value in content.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ValueError(f"{path}: {name} must be a finite number, got {value!r}")
+    return Calibration(**content)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 when sealed, 2 when something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m export.seal", description=__doc__)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="what `tomas calibrate --out FILE` wrote")
     args = parser.parse_args(argv)
     try:
-        manifest = seal(args.directory)
+        calibration = None if args.calibration is None else read_calibration(args.calibration)
+        manifest = seal(args.directory, calibration)
     except (TomasRouterError, ValueError, OSError) as error:
         print(f"cannot seal {args.directory}: {error}", file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tomas_router.cli.main import main as tomas
 from tomas_router.engines import onnx_engine
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.errors import ArtifactMismatchError, ModelArtifactError
+from tomas_router.planner.engine import Calibration
 from tomas_router.schema import file_check, manifest
 from tomas_router.schema.json_schema import json_schema
 from tomas_router.schema.manifest import read_manifest
@@ -455,6 +457,36 @@ def test_seal_when_a_file_is_altered_exits_2_and_leaves_the_manifest(copy: Path)
     before = (copy / "manifest.json").read_bytes()
     flip(copy / "context.onnx", 50)
     assert seal_main([str(copy)]) == 2
+    assert (copy / "manifest.json").read_bytes() == before
+
+
+def test_seal_when_given_a_calibration_writes_it_and_nothing_else(copy: Path, tmp_path: Path) -> None:
+    before = read_manifest(copy)
+    fitted, path = Calibration(temperature=1.5, end_margin=0.5, match_margin=0.25), tmp_path / "calibration.json"
+    path.write_text(json.dumps(asdict(fitted)))
+    assert seal_main([str(copy), "--calibration", str(path)]) == 0
+    assert OnnxEngine.load(copy).calibration == fitted
+    after = read_manifest(copy)
+    assert after.calibration == asdict(fitted)
+    assert after.model_dump(exclude={"calibration", "checksum"}) == before.model_dump(
+        exclude={"calibration", "checksum"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [('{"temperature": 1.0}', "expected an object with temperature"), ("{", "Expecting"), ("[]", "expected an object")],
+)
+def test_seal_when_a_calibration_is_not_one_exits_2_and_leaves_the_manifest(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, reason: str
+) -> None:
+    before, path = (copy / "manifest.json").read_bytes(), tmp_path / "calibration.json"
+    path.write_text(content)
+    assert seal_main([str(copy), "--calibration", str(path)]) == 2
+    assert reason in capsys.readouterr().err
+    path.write_text(json.dumps(asdict(Calibration()) | {"end_margin": float("nan")}))
+    assert seal_main([str(copy), "--calibration", str(path)]) == 2
+    assert "end_margin must be a finite number, got nan" in capsys.readouterr().err
     assert (copy / "manifest.json").read_bytes() == before
 
 

@@ -98,9 +98,23 @@ def test_end_margin_keeps_a_plan_going_where_end_hardly_wins() -> None:
     assert run(nothing, calibration=Calibration(end_margin=1.0)).no_tool == "no_match"
 
 
+def test_match_margin_refuses_a_first_tool_that_hardly_leads_end() -> None:
+    script = Script((Slot({END: 5.0, "ocr": 6.0}),))
+    assert run(script, calibration=Calibration(match_margin=0.9)).no_tool is None
+    assert run(script, calibration=Calibration(match_margin=1.1)).no_tool == "no_match"
+    lower = Script((Slot({END: 5.0, "ocr": 4.5}),))
+    assert run(lower, calibration=Calibration(match_margin=-1.0)).no_tool is None
+
+
+def test_match_margin_looks_at_candidates_alone() -> None:
+    script = Script((Slot({END: 900.0, "ocr": 905.0, "search": 0.0}),))
+    assert run(script, DecodingOptions(candidates_N=mask("search"))).no_tool == "no_match"
+    assert run(script, DecodingOptions(candidates_N=mask("ocr"))).no_tool is None
+
+
 def test_num_steps_overrules_gate_and_confidence() -> None:
     script = Script((Slot({END: 9.0, "ocr": 1.0}),), gate_logit=-5.0)
-    plan = run(script, DecodingOptions(num_steps=1), Calibration(min_confidence=0.9))
+    plan = run(script, DecodingOptions(num_steps=1), Calibration(min_confidence=0.9, match_margin=2.0))
     assert (tools_of(plan), plan.no_tool) == (["ocr"], None)
 
 

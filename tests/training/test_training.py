@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from tomas_router.config import load_config
 from tomas_router.datasets.worlds import VAL_WORLDS
 from tomas_router.errors import UntrainedModelError
 from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.planner.engine import Calibration
+from tomas_router.training import __main__ as command
 from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, BatchSampler
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer
-from tomas_router.training.sources import load_own, load_world_source
+from tomas_router.training.sources import load_own, load_world_source, validation_paths
 from tomas_router.training.text_states import TextStates
 
 pytestmark = pytest.mark.m4
@@ -175,6 +178,27 @@ def test_config_file_when_a_field_is_unknown_names_file_and_field(tmp_path: Path
     path.write_text("model:\n  name: x\n  colour: red\n")
     with pytest.raises(ValueError, match=r"c\.yaml[\s\S]*colour"):
         load_config(path)
+
+
+def test_final_checkpoint_when_written_is_calibrated_on_validation_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "CALIBRATION_ROWS", 2)
+    run = trainer(tmp_path, mixture={"own": 0.5, "worlds": 0.5})
+    command.write_final(run, Namespace(out=tmp_path, init=None))
+    found = load_checkpoint(tmp_path / "final").statistics
+    assert found.calibration != Calibration()
+    assert found.rows == run.statistics.rows
+    assert str(found.calibration) in capsys.readouterr().out
+
+
+def test_validation_paths_when_a_source_has_none_leave_it_out(tmp_path: Path) -> None:
+    for name, split in (("public", "val"), ("training_only", "train")):
+        row = {"id": "a", "instruction": "Do it.", "steps": [], "split": split}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    names = ["own", "worlds", "public", "training_only", "nowhere"]
+    found = validation_paths(names, (str(tmp_path / "empty"), str(tmp_path)))
+    assert [path.name for path in found] == ["val.jsonl", "worlds_val.jsonl", "public.jsonl"]
 
 
 def test_checkpoint_when_heads_are_missing_says_how_to_train_them(tmp_path: Path) -> None:

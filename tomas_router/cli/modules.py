@@ -1,4 +1,4 @@
-"""``tomas train``, ``tomas prepare`` and ``tomas eval``: run a package as a module, by name.
+"""``tomas train``, ``prepare``, ``calibrate`` and ``eval``: run a package or a module, by name.
 
 The name keeps the torch side out of the import graph of this command; every option is passed on unchanged.
 """
@@ -27,6 +27,9 @@ class Module:
 MODULES = {
     "train": Module("tomas_router.training", "train a model (needs the extra 'train')", needs="torch", extra="train"),
     "prepare": Module("tomas_router.training.prepare", "compose the rows of a training run ahead of it, into one file"),
+    "calibrate": Module(
+        "tomas_router.evaluation.calibrate", "fit a model's thresholds on validation rows, without a GPU"
+    ),
     "eval": Module("tomas_router.evaluation", "measure a model on labelled requests, beside trivial baselines"),
 }
 

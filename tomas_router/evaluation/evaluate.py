@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace, command: str) -> Report:
         seed=args.seed,
         baselines=not args.no_baselines,
         lists=not args.no_lists,
-        encoders=() if args.no_minilm else _encoders(args.cache_dir),
+        encoders=() if args.no_minilm else installed_encoders(args.cache_dir),
         progress=_progress,
     )
     return run(
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace, command: str) -> Report:
     )
 
 
-def _encoders(cache_dir: Path | None) -> tuple[TextVectors, ...]:
+def installed_encoders(cache_dir: Path | None) -> tuple[TextVectors, ...]:
     """MiniLM where it is installed."""
     encoder = installed_minilm()
     if encoder is None:

@@ -175,10 +175,17 @@ def tool_probabilities(tool_logits: NDArray[np.floating], calibration: Calibrati
     return probabilities
 
 
+def first_choice(opening: Opening, calibration: Calibration, candidates_N: Bool | None) -> tuple[float, float]:
+    """(logits by which the best first tool leads END, its probability)."""
+    logits = np.asarray(opening.tool_logits, dtype=np.float64)
+    best = int((logits[:-1] if candidates_N is None else np.where(candidates_N, logits[:-1], -np.inf)).argmax())
+    probability = tool_probabilities(logits, calibration, candidates_N)[best]
+    return float(logits[best] - logits[-1]), float(probability)
+
+
 def _nothing_matches(opening: Opening, calibration: Calibration, options: DecodingOptions) -> bool:
-    probabilities = tool_probabilities(opening.tool_logits, calibration, options.candidates_N)
-    best = int(probabilities.argmax())
-    return best == len(probabilities) - 1 or float(probabilities[:-1].max()) < calibration.min_confidence
+    lead, confidence = first_choice(opening, calibration, options.candidates_N)
+    return lead < calibration.match_margin or confidence < calibration.min_confidence
 
 
 def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Generator[Ask, StepOutcome, _Branch]:

@@ -90,6 +90,7 @@ class Calibration:
     depends_threshold: float = 0.0
     twin_margin: float = 2.0  # logits; tools this close to the best may be swapped by the allocator
     end_margin: float = 0.0  # taken off END's logit after the first step: a plan ends where END wins by more than this
+    match_margin: float = 0.0  # logits; a best first tool that leads END by less: no_tool with reason no_match
 
 
 class RoutingEngine(Protocol):

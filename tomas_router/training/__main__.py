@@ -19,12 +19,21 @@ from tomas_router.config import RunConfig, TrainConfig, load_config
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.training.adapt import adapt, show
 from tomas_router.training.artifacts import load_start, trained_on_of
-from tomas_router.training.calibrate import calibrate
-from tomas_router.training.checkpoint import save_checkpoint, write_ending, write_trained_on
+from tomas_router.training.checkpoint import (
+    load_checkpoint,
+    save_checkpoint,
+    save_statistics,
+    write_ending,
+    write_trained_on,
+)
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.processes import Processes
+from tomas_router.training.sources import validation_paths
 from tomas_router.training.time_budget import TimeBudget
 from tomas_router.training.tokenizer_source import tokenizer_for
+
+CALIBRATION_ROWS = 64
+"""Of each source's validation rows; ``tomas calibrate`` takes more, and the exported model, which is rounded."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -152,14 +161,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
-    """Calibrates the trained model and writes it to ``OUT/final``."""
-    calibration = calibrate(trainer)
-    statistics = with_calibration(trainer.statistics, calibration)
-    save_checkpoint(args.out / "final", trainer.model, statistics, trainer.tokenizer_path, [])
-    write_trained_on(args.out / "final", trainer.sampler.names, trained_on_of(args.init) if args.init else ())
+    """Writes the trained model to ``OUT/final`` and calibrates it there."""
+    final, budget = args.out / "final", trainer.budget
+    save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
+    write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
+    # By name, because engines and the evaluation are layers above.
+    evaluation = import_module("tomas_router.evaluation.calibrate")
+    engine = import_module("tomas_router.engines.torch_engine").TorchEngine(load_checkpoint(final, trainer.device))
+    paths = validation_paths(list(trainer.train_config.mixture), trainer.train_config.data_dirs)
+    asked = paths if budget is None else budget.while_time_is_left(paths)
+    calibration, _ = evaluation.calibrate(engine, (evaluation.last_rows(path, CALIBRATION_ROWS) for path in asked))
+    save_statistics(final, with_calibration(trainer.statistics, calibration))
     ending = trainer.ending()
-    write_ending(args.out / "final", ending)
-    print(f"wrote {args.out / 'final'}; calibration {calibration}; {ending}")
+    write_ending(final, ending)
+    print(f"wrote {final}; calibration {calibration}; {ending}")
 
 
 if __name__ == "__main__":

@@ -83,9 +83,14 @@ def save_checkpoint(
     if not data["tied"]:
         save_file({LM_HEAD: tensors[LM_HEAD]}, directory / "lm_head.safetensors")
     (directory / "config.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(data, default=str))))
-    (directory / "statistics.json").write_text(json.dumps(statistics.to_json(), indent=1))
+    save_statistics(directory, statistics)
     if tokenizer_path.resolve() != (directory / "tokenizer.json").resolve():
         shutil.copyfile(tokenizer_path, directory / "tokenizer.json")
+
+
+def save_statistics(directory: Path, statistics: Statistics) -> None:
+    """Writes the fitted numbers alone."""
+    (directory / "statistics.json").write_text(json.dumps(statistics.to_json(), indent=1))
 
 
 def describe_model(model: TOMASLLMModel, tool_names: Sequence[str]) -> dict[str, Any]:

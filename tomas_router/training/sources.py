@@ -207,3 +207,15 @@ def _prepared_training(
         )
         log.finish()
     return found.parts
+
+
+def validation_paths(names: list[str], directories: tuple[str, ...]) -> list[Path]:
+    """The file of every named source that has validation rows, found as ``load_sources`` finds them."""
+    shipped = {OWN: instructions_path("val"), WORLDS: instructions_path("worlds_val")}
+    found: list[Path] = []
+    for name in names:
+        places = [Path(directory) / f"{name}.jsonl" for directory in directories]
+        path = shipped.get(name) or next((place for place in places if place.exists()), None)
+        if path is not None and any(row.split == "val" for row in load_rows(path)):
+            found.append(path)
+    return found
