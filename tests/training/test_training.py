@@ -219,6 +219,22 @@ def test_description_when_replaced_is_a_request_for_that_tool_of_no_row_in_the_b
     assert all(desc in source.requests_of[name] and desc not in asked for name, desc in replaced)
 
 
+def test_requests_with_candidates_when_composed_offer_the_tools_of_both() -> None:
+    own = replace(load_own("train"), profiling=None)  # with profiles the curve may ask for a twin instead
+    singles = [row for row in own.rows if len(row.steps) == 1][:64]
+    used = [row.steps[0].tool for row in singles]
+    listed = [
+        replace(row, candidates=(used[i], used[i - 1], used[i - 2])) if i % 4 else row for i, row in enumerate(singles)
+    ]
+    composing = replace(NO_AUGMENTATION, compose_singles=1.0)
+    sampler = BatchSampler({own.name: own}, {own.name: 1.0}, 64, 60, 8, 5, augmentation=composing)
+    batch = sampler.batch(own, sampler._compose_some(listed, own))
+    assert sum(len(plan) == 2 for plan in batch.plans) > 20
+    assert sum(example.candidates is None for example in batch.examples) > 5  # one of both had the whole registry
+    for plan, offered in zip(batch.plans, batch.candidate_mask_BN, strict=True):
+        assert offered[list(plan)].all()
+
+
 def test_batch_of_worlds_when_drawn_stays_within_a_few() -> None:
     source = load_world_source("val")
     assert {source.rows[i].domain for part in source.neighbourhoods for i in part} == set(VAL_WORLDS)

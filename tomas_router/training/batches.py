@@ -138,7 +138,14 @@ def compose(first: Row, second: Row, rng: np.random.Generator) -> Row:
         replace(step, depends_on=tuple(d + len(first.steps) for d in step.depends_on)) for step in second.steps
     )
     steps: tuple[Step, ...] = tuple(first.steps) + shifted
-    return replace(first, instruction=text, steps=steps, explanation="")
+    return replace(first, instruction=text, steps=steps, explanation="", candidates=_both_lists(first, second))
+
+
+def _both_lists(first: Row, second: Row) -> tuple[str, ...] | None:
+    """The candidates of two rows in one: those of the first alone would hide the tools of the second."""
+    if first.candidates is None or second.candidates is None:
+        return None
+    return tuple(dict.fromkeys((*first.candidates, *second.candidates)))
 
 
 def _fused(first: str, second: str, rng: np.random.Generator) -> str:
