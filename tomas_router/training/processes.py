@@ -43,7 +43,8 @@ class Processes:
         from accelerate import PartialState
 
         state = PartialState(cpu=device == "cpu", timeout=PATIENCE)
-        return cls(state.process_index, state.num_processes, str(state.device))
+        on = "cpu" if state.device.type == "cpu" else str(state.device)  # safetensors knows no cpu:0
+        return cls(state.process_index, state.num_processes, on)
 
     @property
     def is_first(self) -> bool:
