@@ -18,7 +18,7 @@ def machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
         "memory": _memory(),
         "load before the run": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
         **{package: found for package in PACKAGES if (found := _version(package))},
     }
