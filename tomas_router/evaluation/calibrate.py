@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tomas_router.evaluation.calibration_questions import Means, Question, ask_questions, means, score_questions, worth
-from tomas_router.evaluation.evaluate import installed_encoders, open_planner
+from tomas_router.evaluation.evaluate import installed_encoders, open_planner, say
 from tomas_router.evaluation.fit_calibration import fit_calibration
 from tomas_router.evaluation.sources import EvalSource, load_source
 from tomas_router.evaluation.text_vectors import TextVectors
@@ -39,7 +39,7 @@ def calibrate(
     recorder = TraceRecorder(engine, cache_dir)
     questions: list[Question] = []
     for source in sources:
-        _say(f"{source.name}: {len(source.rows)} rows")
+        say(f"{source.name}: {len(source.rows)} rows")
         questions += ask_questions(source, recorder, encoders)
     return fit_calibration(questions, recorder), questions
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(text + "\n")
     else:
         args.out.write_text(text + "\n", encoding="utf-8")
-        _say(f"wrote {args.out}")
+        say(f"wrote {args.out}")
     return 0
 
 
@@ -84,10 +84,6 @@ def _show(before: Means, after: Means, console: Console) -> None:
             table.add_row(source, name, f"{100 * value:.1f}", f"{100 * after[source][name]:.1f}")
     table.add_row("all", "mean", f"{100 * worth(before):.2f}", f"{100 * worth(after):.2f}")
     console.print(table)
-
-
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:

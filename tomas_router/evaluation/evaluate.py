@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         now = saved(report)
         if args.out is not None:
             save(report, args.out)
-            _say(f"wrote report.json, report.md and report.html in {args.out}")
+            say(f"wrote report.json, report.md and report.html in {args.out}")
     if before is not None:
         _compare(before, now, args)
     return 0
@@ -147,10 +147,11 @@ def _compare(before: SavedReport, now: SavedReport, args: argparse.Namespace) ->
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "comparison.html").write_text(comparison_page(found), encoding="utf-8")
-        _say(f"wrote comparison.html in {args.out}")
+        say(f"wrote comparison.html in {args.out}")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """What goes on, to standard error, as it is."""
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -194,7 +195,7 @@ def _progress(items: Iterable[object], text: str, total: int) -> Iterator[object
     """A bar on stderr that vanishes when it is done; in a log file a line that says what begins."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        _say(f"{text}: {total}")
+        say(f"{text}: {total}")
         yield from items
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
