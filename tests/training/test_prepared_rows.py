@@ -161,3 +161,22 @@ def test_trainer_when_given_prepared_rows_draws_and_validates_the_same(folder: P
         assert torch.equal(a.tools.ids_NL, b.tools.ids_NL)
     assert made.validate(8) == read.validate(8)
     assert set(read.validate(8)) == {"own", "public"}
+
+
+def test_tools_when_held_out_are_in_no_training_row_but_still_in_validation(folder: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"instruction": f"Do {i}", "steps": [{"tool": f"job{i % 3}", "depends_on": []}], "split": s})
+             for s in ("train", "val") for i in range(6)]  # fmt: skip
+    (tmp_path / "public.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "public.tools.json").write_text((folder / "public.tools.json").read_text())
+    config = CONFIG.replace("public: 0.1, tool_needed: 0.1", "public: 0.2")
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / "held_out.txt").write_text("job1\n")
+    out = tmp_path / "rows.jsonl.gz"
+    command = ["prepare", "--config", str(tmp_path / "config.yaml"), "--data-dir", str(tmp_path), "--out", str(out)]
+    assert tomas([*command, "--held-out", str(tmp_path / "held_out.txt")]) == 0
+    training = load_sources(["public"], (str(out),), "train", GENERATED, WORLD_ROWS, str(out))["public"]
+    assert len(training.rows) == 4
+    assert "job1" in training.registry
+    assert "job1" not in {step.tool for row in training.rows for step in row.steps} | set(training.answers)
+    validation = load_sources(["public"], (str(out),), "val", GENERATED, WORLD_ROWS, str(out))["public"]
+    assert "job1" in {step.tool for row in validation.rows for step in row.steps}

@@ -18,6 +18,7 @@ from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.datasets.wordy import wordy
 from tomas_router.features.tool_rows import SIZE_INDEX
 from tomas_router.runtime.resource_predictor import ResourcePredictor
+from tomas_router.training.short_lists import short_list
 from tomas_router.training.sources import GATE_ONLY, Source
 
 JOINERS = (
@@ -81,11 +82,14 @@ class Augmentation:
     more_words: float = 0.12
     """Of requests that say in many words what they say in few (``datasets.wordy``)."""
     narrow_candidates: float = 0.5
+    short_lists: float = 0.15
+    """Of batches in which every request has a few candidates of its own (``short_lists``)."""
+    short_list_lacks_tool: float = 0.3
     whole_registry: bool = False
     """Offer tools that no row uses as well: for measuring, not for training (see ``Source.answers``)."""
 
 
-NO_AUGMENTATION = Augmentation(*(0.0,) * 10, whole_registry=True)
+NO_AUGMENTATION = Augmentation(*(0.0,) * 12, whole_registry=True)
 DROPPED_SHARE = 0.1
 """Of the words of a request that loses some."""
 ORDERED_LINKS = {"ultratool", "traject"}
@@ -204,6 +208,7 @@ class BatchSampler:
 
     def batch(self, source: Source, rows: Sequence[Row]) -> Batch:
         """A batch of given rows."""
+        listed = self.rng.random() < self.augmentation.short_lists
         examples = [self._worded(build_example(row, source, self.rng), row.language) for row in rows]
         needed = list(dict.fromkeys(t for e in examples for t in (*e.tools, *(e.candidates or ()))))
         offered = source.registry.names if self.augmentation.whole_registry else source.answers
@@ -214,9 +219,18 @@ class BatchSampler:
         index = {name: i for i, name in enumerate(pool)}
 
         asked = {row.instruction for row in rows}
-        absent = [self._lacks_tool(e) for e in examples]
+        absent = [self._lacks_tool(e, listed) for e in examples]
         plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
-        candidates = self._candidates(examples, plans, absent, index)
+        right = [[index[t] for t in dict.fromkeys(e.tools)] for e in examples]
+        twins = [
+            [index[t] for name in dict.fromkeys(e.tools) for t in source.twins(name) if t in index] for e in examples
+        ]
+        if listed:
+            candidates = self._short_lists(right, twins, absent, source.word_likeness.among(pool))
+        else:
+            candidates = self._narrowed(plans, len(pool))
+        self._keep_to_lists(candidates, examples, index)
+        self._take_away(candidates, [r + t if gone else [] for r, t, gone in zip(right, twins, absent, strict=True)])
         return Batch(
             source=source.name,
             pool=pool,
@@ -279,36 +293,52 @@ class BatchSampler:
         kept = [word for word, draw in zip(words, self.rng.random(len(words)), strict=True) if draw >= DROPPED_SHARE]
         return replace(example, instruction=" ".join(kept) or example.instruction)
 
-    def _lacks_tool(self, example: Example) -> bool:
-        return bool(example.tools) and self.rng.random() < self.augmentation.right_tool_absent
+    def _lacks_tool(self, example: Example, listed: bool) -> bool:
+        share = self.augmentation.short_list_lacks_tool if listed else self.augmentation.right_tool_absent
+        return bool(example.tools) and self.rng.random() < share
 
-    def _candidates(
-        self,
-        examples: Sequence[Example],
-        plans: Sequence[tuple[int, ...]],
-        absent: Sequence[bool],
-        index: dict[str, int],
-    ) -> NDArray[np.bool_]:
+    def _narrowed(self, plans: Sequence[tuple[int, ...]], count: int) -> NDArray[np.bool_]:
         """Groups of requests share a narrowed candidate list, so that set attention is shared too."""
-        batch, count = len(examples), len(index)
-        mask = np.ones((batch, count), dtype=bool)
-        for group in np.array_split(np.arange(batch), max(1, batch // 16)):
+        mask = np.ones((len(plans), count), dtype=bool)
+        for group in np.array_split(np.arange(len(plans)), max(1, len(plans) // 16)):
             if self.rng.random() < self.augmentation.narrow_candidates:
                 keep = self.rng.random(count) < np.exp(self.rng.uniform(np.log(NARROWEST), np.log(WIDEST)))
                 keep[[t for b in group for t in plans[b]]] = True
                 if not keep.any():
                     keep[int(self.rng.integers(count))] = True
                 mask[group] = keep
+        return mask
+
+    def _short_lists(
+        self,
+        right: Sequence[list[int]],
+        twins: Sequence[list[int]],
+        absent: Sequence[bool],
+        likeness_NN: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Every request over a few tools of its own; one that needs none gets any."""
+        mask = np.zeros((len(right), len(likeness_NN)), dtype=bool)
+        for b, wanted in enumerate(right):
+            base = wanted or [int(self.rng.integers(len(likeness_NN)))]
+            mask[b, short_list(base, twins[b], absent[b], likeness_NN, self.rng)] = True
+        return mask
+
+    @staticmethod
+    def _keep_to_lists(mask: NDArray[np.bool_], examples: Sequence[Example], index: dict[str, int]) -> None:
+        """Rows that bring candidates of their own keep those."""
         for b, example in enumerate(examples):
             if example.candidates is not None:
                 mask[b] = False
                 mask[b, [index[c] for c in example.candidates]] = True
-            if absent[b]:
-                mask[b, [index[t] for t in example.tools]] = False
-                if not mask[b].any():
-                    mask[b] = True
-                    mask[b, [index[t] for t in example.tools]] = False
-        return mask
+
+    @staticmethod
+    def _take_away(mask: NDArray[np.bool_], gone: Sequence[list[int]]) -> None:
+        """The right tools, and those that could stand in for them, of requests whose tool is to be missing."""
+        for b, tools in enumerate(gone):
+            mask[b, tools] = False
+            if not mask[b].any():
+                mask[b] = True
+                mask[b, tools] = False
 
     def _prefix(self, candidates: NDArray[np.bool_], plans: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
         """At most ``max_prefix`` candidates, in training a random number of them: the others must be scored as well.

@@ -23,8 +23,12 @@ from tomas_router.training.sources import (
 )
 
 
-def parts_of(config: TrainConfig) -> dict[tuple[str, str], Part]:
-    """The rows that a run of this configuration would compose or read, by source and split."""
+def parts_of(config: TrainConfig, held_out: frozenset[str] = frozenset()) -> dict[tuple[str, str], Part]:
+    """The rows that a run of this configuration would compose or read, by source and split.
+
+    Training rows that use a tool of ``held_out``, or offer one as a candidate, are left out. No row uses it then, so
+    training never draws it as a wrong candidate either.
+    """
     own = load_own("train", config.generated_rows)
     worlds = load_world_source("train", config.generated_world_rows)
     parts = {(source.name, "train"): Part(source.rows) for source in (own, worlds) if source.name in config.mixture}
@@ -32,7 +36,12 @@ def parts_of(config: TrainConfig) -> dict[tuple[str, str], Part]:
         if name not in GENERATED:
             for split in ("train", "val"):
                 parts[name, split] = _part(load_directory_source(name, config.data_dirs, split, own.registry), own)
-    return parts
+    return {key: _without(part, held_out) if key[1] == "train" else part for key, part in parts.items()}
+
+
+def _without(part: Part, held_out: frozenset[str]) -> Part:
+    kept = (row for row in part.rows if not held_out & {*(step.tool for step in row.steps), *(row.candidates or ())})
+    return Part(tuple(kept), part.registry)
 
 
 def _part(source: Source, own: Source) -> Part:
@@ -50,6 +59,12 @@ def main(argv: list[str] | None = None) -> int:
         default=[],
         help="folder with NAME.jsonl and NAME.tools.json; put them in as well",
     )
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        metavar="FILE",
+        help="text file, one tool a line, of tools that training shall never see; for tomas eval --held-out",
+    )
     args = parser.parse_args(argv)
     config = load_config(args.config).train
     if config is None:
@@ -57,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_dir:
         config = config.model_copy(update={"data_dirs": tuple(args.data_dir)})
     began = time.monotonic()
-    parts = parts_of(config)
+    parts = parts_of(config, frozenset(args.held_out.read_text(encoding="utf-8").splitlines() if args.held_out else ()))
     manifest = write_prepared(args.out, parts, generation_settings(config.generated_rows, config.generated_world_rows))
     seconds, size_mib = time.monotonic() - began, args.out.stat().st_size / 2**20
     counts = ", ".join(f"{name} {count}" for name, count in manifest["counts"].items())

@@ -27,6 +27,7 @@ from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 from tomas_router.shipped import instructions_path, profiling_path, registry_path
 from tomas_router.training.prepared_rows import Part, read_prepared
+from tomas_router.training.short_lists import WordLikeness
 
 OWN = "own"
 GATE_ONLY = "tool_needed"
@@ -65,6 +66,16 @@ class Source:
             if len(row.steps) == 1:
                 found.setdefault(row.steps[0].tool, []).append(row.instruction)
         return {tool: tuple(texts) for tool, texts in found.items()}
+
+    @cached_property
+    def word_likeness(self) -> WordLikeness:
+        """How alike the tools are by their words."""
+        return WordLikeness(self.registry)
+
+    def twins(self, tool: str) -> tuple[str, ...]:
+        """Other tools of its group, which do the same job."""
+        group = self.registry[tool].group
+        return tuple(t.name for t in self.registry if group and t.group == group and t.name != tool)
 
     @cached_property
     def neighbourhoods(self) -> tuple[tuple[int, ...], ...]:
