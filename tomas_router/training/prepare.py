@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tomas_router.config import TrainConfig, load_config
+from tomas_router.schema.registry import ToolRegistry
 from tomas_router.training.prepared_rows import Part, write_prepared
 from tomas_router.training.sources import (
     GENERATED,
@@ -26,8 +27,8 @@ from tomas_router.training.sources import (
 def parts_of(config: TrainConfig, held_out: frozenset[str] = frozenset()) -> dict[tuple[str, str], Part]:
     """The rows that a run of this configuration would compose or read, by source and split.
 
-    Training rows that use a tool of ``held_out``, or offer one as a candidate, are left out. No row uses it then, so
-    training never draws it as a wrong candidate either.
+    Training rows that use a tool of ``held_out``, or offer one as a candidate, are left out, and so are those tools:
+    training must not draw them as wrong candidates either.
     """
     own = load_own("train", config.generated_rows)
     worlds = load_world_source("train", config.generated_world_rows)
@@ -41,7 +42,8 @@ def parts_of(config: TrainConfig, held_out: frozenset[str] = frozenset()) -> dic
 
 def _without(part: Part, held_out: frozenset[str]) -> Part:
     kept = (row for row in part.rows if not held_out & {*(step.tool for step in row.steps), *(row.candidates or ())})
-    return Part(tuple(kept), part.registry)
+    registry = part.registry and ToolRegistry(tool for tool in part.registry if tool.name not in held_out)
+    return Part(tuple(kept), registry)
 
 
 def _part(source: Source, own: Source) -> Part:
