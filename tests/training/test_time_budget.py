@@ -159,11 +159,12 @@ def test_run_when_no_step_fits_says_so(tmp_path: Path) -> None:
 
 def test_orders_when_a_validation_would_not_fit_leave_it_out() -> None:
     clock = Clock()
-    budget = TimeBudget(1.0, clock)
+    budget, uncalibrated = TimeBudget(1.0, clock), TimeBudget(1.0, clock, calibrates=False)
     for what in (VALIDATION, CHECKPOINT):
-        with budget.timed(what):
+        with budget.timed(what), uncalibrated.timed(what):
             clock.now += 5.0
     assert budget.reserve_s == pytest.approx(27.95)
+    assert uncalibrated.reserve_s == pytest.approx(27.95 - CALIBRATION_SHARE * 60)
     assert budget.orders(0.0, True, True) == Orders(False, 0.0, True, True)
     clock.now += 15.0  # 7.05 s before the reserve
     assert budget.orders(0.0, True, True) == Orders(False, pytest.approx(15 / 22.05), True, False)

@@ -185,7 +185,9 @@ def test_final_checkpoint_when_written_is_calibrated_on_validation_rows(
 ) -> None:
     monkeypatch.setattr(command, "CALIBRATION_ROWS", 2)
     run = trainer(tmp_path, mixture={"own": 0.5, "worlds": 0.5})
-    command.write_final(run, Namespace(out=tmp_path, init=None))
+    command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=True))
+    assert load_checkpoint(tmp_path / "final").statistics == run.statistics
+    command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=False))
     found = load_checkpoint(tmp_path / "final").statistics
     assert found.calibration != Calibration()
     assert found.rows == run.statistics.rows

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tomas_router.config import RunConfig, TrainConfig, load_config
 from tomas_router.model.tomas_model import TOMASLLMModel
+from tomas_router.planner.engine import Calibration
 from tomas_router.training.adapt import adapt, show
 from tomas_router.training.artifacts import load_start, trained_on_of
 from tomas_router.training.checkpoint import (
@@ -56,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="M",
         help="be done, with the model written, after so many minutes: the schedule follows the clock where it is ahead "
         "of the steps",
+    )
+    p.add_argument(
+        "--no-calibration",
+        action="store_true",
+        help="keep the start's numbers: on a rented machine, where `tomas calibrate` comes after the export",
     )
     p.add_argument("--prepared", type=Path, metavar="FILE", help="rows that `tomas prepare` wrote, instead of new ones")
     p.add_argument("--batch-size", type=int, help="overrides train.batch_size")
@@ -132,12 +138,12 @@ def main(argv: list[str] | None = None) -> int:
     """Trains, calibrates on validation rows and writes ``OUT/final``."""
     parsed = parser()
     args = parsed.parse_args(argv)
-    budget = TimeBudget(args.max_minutes) if args.max_minutes else None
+    budget = TimeBudget(args.max_minutes, calibrates=not args.no_calibration) if args.max_minutes else None
     if args.my_tools or args.requests or args.from_runs:
         if not (args.my_tools and (args.requests or args.from_runs)):
             parsed.error("--my-tools belongs together with --requests, --from-runs, or both")
-        if args.max_minutes or args.prepared:
-            parsed.error("--max-minutes and --prepared belong to --config; --my-tools takes --steps")
+        if args.max_minutes or args.prepared or args.no_calibration:
+            parsed.error("--max-minutes, --prepared and --no-calibration belong to --config; --my-tools takes --steps")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             parsed.error("--my-tools trains for minutes, in one process: start it without a launcher")
         return adapt_to(args)
@@ -161,20 +167,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
-    """Writes the trained model to ``OUT/final`` and calibrates it there."""
-    final, budget = args.out / "final", trainer.budget
+    """Writes the trained model to ``OUT/final`` and calibrates it there, unless told not to."""
+    final = args.out / "final"
     save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
+    calibration = trainer.statistics.calibration if args.no_calibration else calibrate_final(trainer, final)
+    ending = trainer.ending()
+    write_ending(final, ending)
+    print(f"wrote {final}; calibration {calibration}; {ending}")
+
+
+def calibrate_final(trainer: Trainer, final: Path) -> Calibration:
+    """Fits the numbers of the model that was just written, on validation rows, and writes them beside it."""
+    budget = trainer.budget
     # By name, because engines and the evaluation are layers above.
     evaluation = import_module("tomas_router.evaluation.calibrate")
     engine = import_module("tomas_router.engines.torch_engine").TorchEngine(load_checkpoint(final, trainer.device))
     paths = validation_paths(list(trainer.train_config.mixture), trainer.train_config.data_dirs)
     asked = paths if budget is None else budget.while_time_is_left(paths)
-    calibration, _ = evaluation.calibrate(engine, (evaluation.last_rows(path, CALIBRATION_ROWS) for path in asked))
+    found = evaluation.calibrate(engine, (evaluation.last_rows(path, CALIBRATION_ROWS) for path in asked))
+    calibration: Calibration = found[0]
     save_statistics(final, with_calibration(trainer.statistics, calibration))
-    ending = trainer.ending()
-    write_ending(final, ending)
-    print(f"wrote {final}; calibration {calibration}; {ending}")
+    return calibration
 
 
 if __name__ == "__main__":

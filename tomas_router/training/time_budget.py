@@ -59,14 +59,16 @@ class Orders:
 class TimeBudget:
     """The time of a run, as the first process sees it."""
 
-    def __init__(self, minutes: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, minutes: float, now: Callable[[], float] = time.monotonic, *, calibrates: bool = True) -> None:
         """Starts the clock.
 
         Args:
             minutes: For everything from now on, up to the written model.
             now: A clock, in seconds.
+            calibrates: Whether the model is calibrated at the end, for which time is kept.
         """
         self.minutes, self._now = minutes, now
+        self._calibration_s = CALIBRATION_SHARE * 60.0 * minutes if calibrates else 0.0
         self._started = now()
         self._longest: dict[str, float] = {}
         self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
@@ -84,7 +86,7 @@ class TimeBudget:
         if len(self._longest) < 2:
             return UNKNOWN_SHARE * 60.0 * self.minutes
         known_s = self._longest[VALIDATION] + 2.0 * self._longest[CHECKPOINT]
-        return CAUTION * known_s + CALIBRATION_SHARE * 60.0 * self.minutes + SPARE_S
+        return CAUTION * known_s + self._calibration_s + SPARE_S
 
     def while_time_is_left(self, items: Iterable[T]) -> Iterator[T]:
         """The items, the first in any case, as long as there is time to ask the next one and to fit afterwards."""
