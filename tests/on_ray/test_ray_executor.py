@@ -35,6 +35,16 @@ def test_plan_when_run_passes_outputs_by_reference_and_reports_what_the_workers_
     assert by_id["s1"]["end_ms"] <= by_id["s2"]["start_ms"] <= by_id["s2"]["end_ms"] <= by_id["s3"]["start_ms"]
 
 
+def test_step_when_it_refers_past_the_step_before_it_gets_that_output(cluster):
+    plan = plan_of("add", "double", "add", args={
+        "s1": {"a": 1, "b": 2},
+        "s2": {"number": {"$from": "s1"}},
+        "s3": {"a": {"$from": "s1"}, "b": {"$from": "s2", "path": "$.number"}},
+    }, **SMALL)  # fmt: skip
+    assert plan.steps[2].depends_on == ("s2",)
+    assert run(plan)["s3"]["output"] == 9
+
+
 def test_step_when_it_shares_a_gpu_has_the_resources_of_the_plan_and_the_variables_of_mps(cluster):
     plan = plan_of("assigned", cpu_core=0.5, cpu_mem_gb=0.1, gpu_sm=25, gpu_mem_gb=8)
     found = run(plan, {"assigned": assigned}, gpu_total_gib=16)["s1"]["output"]

@@ -21,7 +21,7 @@ from tomas_router.executors.execution import (
     StepFailedError,
     require_executable,
 )
-from tomas_router.executors.references import resolve
+from tomas_router.executors.references import FROM, references, resolve
 from tomas_router.executors.threads import Event, ThreadExecutor
 from tomas_router.executors.tools import Tools, absolute, call, load_tools, require_runnable, samples
 from tomas_router.runtime.ray_connection import connected_ray, first_line
@@ -113,7 +113,8 @@ class _Run:
         by_name = self.settings.tools
         tool = (absolute(by_name), step.tool_name) if isinstance(by_name, str) else by_name[step.tool_name]
         remote = self.ray.remote(_run_step).options(num_returns="streaming", **self.options[step.id].options)
-        needed = [(name, self.outputs[name]) for name in step.depends_on]
+        asked = dict.fromkeys([*step.depends_on, *(str(found[FROM]) for found in references(step.args or {}))])
+        needed = [(name, self.outputs[name]) for name in asked if name in self.outputs]
         return remote.remote(
             tool, step.args or {}, step.input_size if sample else None, [n for n, _ in needed], *[o for _, o in needed]
         )
