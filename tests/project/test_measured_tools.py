@@ -95,3 +95,15 @@ def test_profile_when_shipped_shows_that_work_grows_with_the_input():
     for name in TOOLS:
         small, large = (table.rows(name, size)[0] for size in ("small", "large"))
         assert large.latency_ms > 3 * small.latency_ms, name
+
+
+def test_gpu_profile_when_shipped_is_of_every_gpu_tool_at_every_size():
+    folder = ROOT / "data"
+    registry = load_tool_registry(folder / "tool_registry" / "measured_gpu.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = load_profiling_matrix(folder / "profiling" / "measured_gpu.csv", registry)
+    sizes = ("small", "medium", "large")
+    assert len(registry) >= 6
+    assert {(r.tool, r.input_size) for r in table.all_rows} == {(n, size) for n in registry.names for size in sizes}
+    assert {r.config.gpu_sm for r in table.all_rows} == {10, 20, 30, 50, 75, 100}
