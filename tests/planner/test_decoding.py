@@ -90,6 +90,13 @@ def test_num_steps_of_named_candidates_names_each_once() -> None:
     assert tools_of(run(script, DecodingOptions(num_steps=3, candidates_N=mask("ocr", "search")))) == ["ocr"] * 3
 
 
+def test_num_steps_of_named_candidates_hears_the_first_slot_in_later_ones() -> None:
+    script = Script((Slot(say(ocr=9, search=6, translate=1)), Slot(say(ocr=9, search=3, translate=4))))
+    named = mask("ocr", "search", "translate")
+    assert tools_of(run(script, DecodingOptions(num_steps=2, candidates_N=named))) == ["ocr", "search"]
+    assert tools_of(run(script, DecodingOptions(num_steps=2))) == ["ocr", "ocr"]  # nobody named candidates
+
+
 def test_end_margin_keeps_a_plan_going_where_end_hardly_wins() -> None:
     script = Script((Slot(say(ocr=9)), Slot({END: 5.0, "search": 4.5}), Slot({END: 9.0})))
     assert tools_of(run(script)) == ["ocr"]

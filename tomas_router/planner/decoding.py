@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,8 @@ NoToolReason = Literal["not_needed", "no_match"]
 
 MAX_STEPS = 12
 ALTERNATIVES = 5
+FIRST_SLOT_WEIGHT = 0.5
+"""Of the first slot's logits in later ones, where a request wants a fixed number of named candidates."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class _Branch:
 
     state: object
     tool_logits: Float  # for the next slot
+    first_logits: Float  # those of the first slot
     steps: tuple[StepProposal, ...]
     log_probability: float
 
@@ -191,7 +194,8 @@ def _nothing_matches(opening: Opening, calibration: Calibration, options: Decodi
 def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Generator[Ask, StepOutcome, _Branch]:
     """The likeliest complete plan of those that the beam keeps; plans compare by log-probability a decision."""
     limit = options.num_steps or options.max_steps
-    branches = [_Branch(opening.state, _as_float64(opening.tool_logits), (), 0.0)]
+    first_logits = _as_float64(opening.tool_logits)
+    branches = [_Branch(opening.state, first_logits, first_logits, (), 0.0)]
     finished: list[_Branch] = []
     for position in range(limit):
         may_end = options.num_steps is None and position > 0
@@ -200,7 +204,7 @@ def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) 
         branches = []
         for log_probability, tool, branch in moves[: options.beam_width]:
             if tool < 0:
-                finished.append(_Branch(branch.state, branch.tool_logits, branch.steps, log_probability))
+                finished.append(replace(branch, log_probability=log_probability))
             else:
                 outcome = yield branch.state, tool
                 branches.append(_taken(outcome, branch, tool, log_probability, calibration, options))
@@ -227,13 +231,19 @@ def _moves(
 
 
 def _allowed(branch: _Branch, options: DecodingOptions) -> Bool | None:
-    """Who may do the next step; a fixed number of named candidates means each once, while others are left."""
+    """Who may do the next step."""
     named = options.candidates_N
-    if named is None or options.num_steps is None or int(named.sum()) < options.num_steps:
+    if named is None or not _each_once(options):
         return named
     rest = named.copy()
     rest[[step.tool for step in branch.steps]] = False
     return rest
+
+
+def _each_once(options: DecodingOptions) -> bool:
+    """A fixed number of named candidates means each once, while others are left."""
+    named, count = options.candidates_N, options.num_steps
+    return named is not None and count is not None and int(named.sum()) >= count
 
 
 def _taken(
@@ -253,7 +263,9 @@ def _taken(
     )
     logits = _as_float64(outcome.tool_logits).copy()
     logits[-1] -= calibration.end_margin
-    return _Branch(outcome.state, logits, (*branch.steps, step), log_probability)
+    if _each_once(options):  # what the request said to the first slot of the tools that are left still counts
+        logits += FIRST_SLOT_WEIGHT * branch.first_logits
+    return _Branch(outcome.state, logits, branch.first_logits, (*branch.steps, step), log_probability)
 
 
 def _choices(
