@@ -54,6 +54,7 @@ from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration, CurveWindow, OpenRequest, ToolEncodings
 from tomas_router.planner.planner import Planner
+from tomas_router.schema.manifest import Quantisation
 from tomas_router.schema.registry import ToolSpec
 from tomas_router.training.checkpoint import Checkpoint, Statistics
 
@@ -236,10 +237,10 @@ def decisions(engine: OptimumEngine) -> list[np.ndarray]:
     return [outcome.tool_logits[:-1] for outcome in (*alone, *together, *later, *again)]
 
 
-def build(run: Run, precision: Precision) -> dict[str, Any]:
+def build(run: Run, precision: Precision, level: Quantisation = "none") -> dict[str, Any]:
     """The artifacts as the exporter writes them."""
-    folder = artifacts(run, precision)
-    build_artifacts(run.config, run.sizes, precision, folder)
+    folder = artifacts(run, precision, level)
+    build_artifacts(run.config, run.sizes, precision, folder, level)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "files_gb": round(sum(file.stat().st_size for file in folder.iterdir()) / 1e9, 3),
@@ -247,12 +248,14 @@ def build(run: Run, precision: Precision) -> dict[str, Any]:
     }
 
 
-def artifacts(run: Run, precision: Precision) -> Path:
-    """Where this precision's artifacts are."""
-    return run.work / precision
+def artifacts(run: Run, precision: Precision, level: Quantisation = "none") -> Path:
+    """Where the artifacts of this precision and level are."""
+    return run.work / f"{precision}-{level}"
 
 
-def build_artifacts(config: ModelConfig, sizes: dict[str, Any], precision: Precision, folder: Path) -> None:
+def build_artifacts(
+    config: ModelConfig, sizes: dict[str, Any], precision: Precision, folder: Path, level: Quantisation = "none"
+) -> None:
     """Random weights through the exporter."""
     torch.manual_seed(0)
     backbone = Qwen2Config(**sizes)
@@ -265,15 +268,17 @@ def build_artifacts(config: ModelConfig, sizes: dict[str, Any], precision: Preci
     )
     panels = Checkpoint(model, config, fitted, TextTokenizer.load(tokenizer), tokenizer)
     folder.mkdir(parents=True)
-    job = OptimumJob(panels, RandomWeights(backbone), precision, "random", trained=False)
+    job = OptimumJob(panels, RandomWeights(backbone), precision, "random", trained=False, quantisation=level)
     write_optimum_artifacts(job, folder, lambda text: print(f"   {text}", flush=True))
 
 
-def ort(run: Run, precision: Precision, *, cuda_graph: bool, whole: bool) -> dict[str, Any]:
+def ort(
+    run: Run, precision: Precision, level: Quantisation = "none", *, cuda_graph: bool, whole: bool
+) -> dict[str, Any]:
     """The engine: one decision, and with ``whole`` also plan steps, text, batches, memory and the refusal."""
     before = gpu_used_gib()
     start = time.perf_counter()
-    engine = OptimumEngine.load(artifacts(run, precision), run.device, buckets=cuda_graph)  # type: ignore[arg-type]
+    engine = OptimumEngine.load(artifacts(run, precision, level), run.device, buckets=cuda_graph)  # type: ignore[arg-type]
     found: dict[str, Any] = {"load_s": round(time.perf_counter() - start, 1)}
     start = time.perf_counter()
     tools = encoded(engine, REGISTRY)
@@ -502,6 +507,8 @@ def stages(run: Run) -> dict[str, Callable[[], dict[str, Any]]]:
         "grouped": lambda: grouped(run) if cuda else {"skipped": "GroupQueryAttention in bfloat16 needs a GPU"},
         "build_float16": lambda: build(run, "float16"),
         "ort_float16": lambda: ort(run, "float16", cuda_graph=cuda, whole=False),
+        "build_int4": lambda: build(run, "bfloat16", "int4"),
+        "ort_int4": lambda: ort(run, "bfloat16", "int4", cuda_graph=cuda, whole=True),
     }
 
 
@@ -521,12 +528,16 @@ def table(results: dict[str, Any]) -> str:
         ("  the layers alone", p50("ort_recorded", "backbone_alone", "p50_ms")),
         ("  the same, launched", p50("ort_launched", "decision", "p50_ms")),
         ("  the same, float16, recorded", p50("ort_float16", "decision", "p50_ms")),
+        ("  weights of 4 bits, bfloat16, recorded", p50("ort_int4", "decision", "p50_ms")),
+        ("    the layers alone", p50("ort_int4", "backbone_alone", "p50_ms")),
         ("  layers with GroupQueryAttention, recorded", p50("grouped", "recorded", "p50_ms")),
         ("  layers with GroupQueryAttention, launched", p50("grouped", "launched", "p50_ms")),
         ("transformers, eager", p50("torch", "eager_batch_1", "p50_ms")),
         ("transformers, CUDA graph", p50("torch", "cuda_graph_batch_1", "p50_ms")),
         ("plan step (4 new tokens)", p50("ort_recorded", "plan_step", "p50_ms")),
         ("token of text", p50("ort_recorded", "text_token", "p50_ms")),
+        ("plan step, weights of 4 bits", p50("ort_int4", "plan_step", "p50_ms")),
+        ("token of text, weights of 4 bits", p50("ort_int4", "text_token", "p50_ms")),
     ]
     lines = ["", f"{'p50 of one decision':<52} ms"]
     lines += [f"{name:<52} {value:.2f}" for name, value in rows if value is not None]

@@ -19,6 +19,8 @@ TRACED_COPIES = 4
 """Of the two layers that are traced: the module's, the exporter's, the serialised graph and its parsed form."""
 LARGEST_TENSOR_BYTES = 4 + 4 + 4
 """A number of the largest tensor, while its stored form, its float32 form with LoRA and its bytes lie side by side."""
+ROUNDING_BYTES = 40
+"""A number of a matrix that is rounded to blocks: float32 copies that numpy makes, tried scales, and the result."""
 PARITY_BYTES = 16
 """A backbone number while the checkpoint is read into torch (twice in float32), and then ONNX Runtime's beside it."""
 PANEL_BYTES = 16
@@ -44,13 +46,18 @@ class MemoryNeed:
         return max(self.export, self.parity)
 
 
-def memory_need(config: ModelConfig, backbone: Qwen2Config, precision: Precision, *, parity: bool) -> MemoryNeed:
-    """What exporting a checkpoint of these sizes takes."""
+def memory_need(
+    config: ModelConfig, backbone: Qwen2Config, precision: Precision, *, parity: bool, rounds: bool = False
+) -> MemoryNeed:
+    """What exporting a checkpoint of these sizes takes; ``rounds`` where weights are stored in blocks."""
     table = backbone.vocab_size * backbone.hidden_size
     layer = layer_numbers(backbone)
     panels = PANEL_BYTES * panel_numbers(config, backbone)
     traced = 2 * layer * DTYPES[precision].itemsize * TRACED_COPIES
     largest = LARGEST_TENSOR_BYTES * max(table, backbone.hidden_size * backbone.intermediate_size)
+    if rounds:
+        matrix = backbone.hidden_size * max(backbone.intermediate_size, 3 * backbone.hidden_size)
+        largest = max(largest, (LARGEST_TENSOR_BYTES + ROUNDING_BYTES) * matrix)
     whole = backbone.num_hidden_layers * layer + table * (1 if backbone.tie_word_embeddings else 2)
     return MemoryNeed(
         BASE_BYTES + panels + max(traced, largest),

@@ -156,7 +156,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="a file of configs/; by default what the checkpoint says of itself")
     parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote (OUT/final)")
     parser.add_argument("--out", type=Path, required=True, help="directory of the artifacts; replaced when complete")
-    parser.add_argument("--quantize", choices=get_args(Quantisation), help="layout embedded; int8 by default")
+    parser.add_argument(
+        "--quantize",
+        choices=get_args(Quantisation),
+        help="embedded: int8 by default; optimum: none by default, int8 and int4 round the layers' weights",
+    )
     parser.add_argument("--layout", choices=get_args(Layout), help="by default optimum for a backbone on a GPU")
     parser.add_argument("--precision", choices=get_args(Precision), help="layout optimum; by default backbone.dtype")
     parser.add_argument("--no-parity", action="store_true", help="layout optimum: spare the memory of the whole model")
@@ -180,13 +184,11 @@ def _export(args: argparse.Namespace) -> ParityReport | None:
         if args.precision or args.no_parity:
             raise ValueError("--precision and --no-parity belong to layout 'optimum', the layout is 'embedded'")
         return export(load_checkpoint(args.checkpoint), args.out, args.quantize or "int8")
-    if args.quantize not in (None, "none"):
-        raise ValueError(f"--quantize {args.quantize} belongs to layout 'embedded', the layout is 'optimum'")
     # By name: the embedded layout is exported without Optimum.
     module = import_module("export.optimum_export")
     precision = args.precision or (config.backbone.dtype if config is not None else "float32")
     report: ParityReport | None = module.export_optimum(
-        args.checkpoint, args.out, precision, parity=not args.no_parity, report=_tell
+        args.checkpoint, args.out, precision, args.quantize or "none", parity=not args.no_parity, report=_tell
     )
     return report
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -27,12 +28,13 @@ from export.qwen_layers import TRACED_OPSET
 from export.shared_weights import SharedWeights
 from export.small_tensors import write_small_tensors
 from export.trace import trace
+from export.weight_only import PRODUCTS, block_parts, read_blocks
 from export.weight_source import LM_HEAD, WeightSource
 from export.weight_source import TABLE as TOKEN_TABLE
 from tomas_router.config import ModelConfig
 from tomas_router.model.backbone import QwenBackbone
 from tomas_router.model.tomas_model import TOMASLLMModel
-from tomas_router.schema.manifest import GraphEntry, Tolerance
+from tomas_router.schema.manifest import GraphEntry, Quantisation, Tolerance
 from tomas_router.training.checkpoint import Checkpoint
 
 BACKBONE_CONFIG = "config.json"
@@ -41,7 +43,20 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "float16": Tolerance(relative_error=0.05, reason="weights, products and cache rounded to 11 bits"),
     "bfloat16": Tolerance(relative_error=0.2, reason="weights, products, cache and residual sums rounded to 8 bits"),
 }
+ROUNDED: dict[Quantisation, Tolerance] = {
+    "int8": Tolerance(
+        relative_error=0.2, reason="layers' weights rounded to 8 bits in blocks of 64, and the precision"
+    ),
+    "int4": Tolerance(
+        relative_error=0.6, reason="layers' weights rounded to 4 bits in blocks of 32, and the precision"
+    ),
+}
 Report = Callable[[str], None]
+
+
+def tolerance_of(precision: Precision, quantisation: Quantisation) -> Tolerance:
+    """What rounding may change."""
+    return ROUNDED.get(quantisation, TOLERANCES[precision])
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,8 @@ class OptimumJob:
     training_fingerprint: str
     trained: bool = True
     attention: AttentionKind = "standard"
+    quantisation: Quantisation = "none"
+    """Of the layers' weights (``export.weight_only``)."""
 
 
 def bare_panels(config: ModelConfig, backbone: Qwen2Config) -> TOMASLLMModel:
@@ -111,6 +128,8 @@ def write_optimum_artifacts(job: OptimumJob, out: Path, report: Report = lambda 
             save(name, graph)
         report("tracing backbone through Optimum")
         graph = backbone_graph(config, job.precision, max_positions(job.panels.config), job.attention)
+        if job.quantisation != "none":
+            read_blocks(graph, job.quantisation)
         _fill_backbone(graph, job, shared, report)
         save("backbone", graph)
     for entry in entries.values():
@@ -122,11 +141,11 @@ def write_optimum_artifacts(job: OptimumJob, out: Path, report: Report = lambda 
     write_manifest(
         job.panels,
         job.training_fingerprint,
-        "none",
+        job.quantisation,
         entries,
         None,
         out,
-        tolerance=TOLERANCES[job.precision],
+        tolerance=tolerance_of(job.precision, job.quantisation),
         layout="optimum",
         precision=job.precision,
         trained=job.trained,
@@ -140,17 +159,32 @@ def _fill_backbone(graph: ModelProto, job: OptimumJob, shared: SharedWeights, re
     layers = job.panels.model.backbone.config.num_hidden_layers
     for layer in range(layers):
         report(f"writing layer {layer + 1} of {layers}")
-        for part, made in fused_layer(_reader(job.weights, layer), job.precision).items():
+        for part, made in _parts_of_layer(job, layer).items():
             tensor = empty.pop(f"layers.{layer}.{part}")
             if job.weights.layers_alike and part in first:
                 shared.fill_like(tensor, first[part])
             else:
-                shared.fill(tensor, raw_bytes(made()))
+                shared.fill(tensor, made())
             first.setdefault(part, tensor)
     final = job.weights.read("norm.weight").to(residual_dtype(job.precision))
     shared.fill(empty.pop("final_norm"), raw_bytes(final))
     if empty:
         raise ValueError(f"the graph has weights that no layer fills: {sorted(empty)}")
+
+
+def _parts_of_layer(job: OptimumJob, layer: int) -> dict[str, Callable[[], bytes]]:
+    """How the content of each initialiser of a layer is made, one at a time."""
+    parts: dict[str, Callable[[], bytes]] = {}
+    for name, made in fused_layer(_reader(job.weights, layer), job.precision).items():
+        if job.quantisation != "none" and name in PRODUCTS:
+            parts |= {f"{name}_{end}": content for end, content in block_parts(made, job.quantisation).items()}
+        else:
+            parts[name] = partial(_bytes_of, made)
+    return parts
+
+
+def _bytes_of(made: Callable[[], Tensor]) -> bytes:
+    return raw_bytes(made())
 
 
 def _reader(weights: WeightSource, layer: int) -> Callable[[str], Tensor]:

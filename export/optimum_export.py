@@ -18,10 +18,12 @@ from export.optimum_artifacts import OptimumJob, Report, bare_panels, write_opti
 from export.optimum_parity import check_optimum_parity
 from export.parity import ParityReport
 from export.replaced import replaced
+from export.weight_only import FORMATS
 from export.weight_source import CheckpointWeights
 from tomas_router.config import ModelConfig
 from tomas_router.engines.optimum_engine import OptimumEngine
 from tomas_router.errors import UntrainedModelError
+from tomas_router.schema.manifest import Quantisation
 from tomas_router.training.checkpoint import Checkpoint, load_checkpoint, load_panels
 
 
@@ -51,7 +53,13 @@ def describe(directory: Path) -> Described:
 
 
 def export_optimum(
-    directory: Path, out: Path, precision: Precision, *, parity: bool = True, report: Report = lambda _: None
+    directory: Path,
+    out: Path,
+    precision: Precision,
+    quantisation: Quantisation = "none",
+    *,
+    parity: bool = True,
+    report: Report = lambda _: None,
 ) -> ParityReport | None:
     """Writes the artifacts of a checkpoint to ``out``, replacing what is there.
 
@@ -59,6 +67,7 @@ def export_optimum(
         directory: What training wrote.
         out: Appears, or is replaced, when everything succeeded.
         precision: Of the backbone.
+        quantisation: Of its layers' weights: ``none``, ``int8`` or ``int4``.
         parity: Whether to compare the result with the checkpoint, which takes the memory of the whole model.
         report: Told what is being done, first how much memory it takes.
 
@@ -69,12 +78,14 @@ def export_optimum(
         ValueError: The checkpoint has text layers or a name table.
     """
     described = describe(directory)
-    need = memory_need(described.config, described.backbone, precision, parity=parity)
+    if quantisation not in ("none", *FORMATS):
+        raise ValueError(f"--quantize {quantisation} belongs to layout 'embedded'; 'optimum' has {', '.join(FORMATS)}")
+    need = memory_need(described.config, described.backbone, precision, parity=parity, rounds=quantisation != "none")
     report(_said(need))
     check_memory(need, free_memory())
     panels = load_panels(directory, bare_panels(described.config, described.backbone))
     with replaced(out) as fresh:
-        write_optimum_artifacts(_job(directory, described, panels, precision), fresh, report)
+        write_optimum_artifacts(_job(directory, described, panels, precision, quantisation), fresh, report)
         return _compared(directory, fresh, precision, report) if parity else None
 
 
@@ -83,9 +94,11 @@ def _said(need: MemoryNeed) -> str:
     return f"needs up to {gib(need.export)} of host memory{parity}; {gib(free_memory())} are free"
 
 
-def _job(directory: Path, described: Described, panels: Checkpoint, precision: Precision) -> OptimumJob:
+def _job(
+    directory: Path, described: Described, panels: Checkpoint, precision: Precision, quantisation: Quantisation
+) -> OptimumJob:
     weights = CheckpointWeights(directory, described.tied)
-    return OptimumJob(panels, weights, precision, weights.fingerprint())
+    return OptimumJob(panels, weights, precision, weights.fingerprint(), quantisation=quantisation)
 
 
 def _compared(directory: Path, fresh: Path, precision: Precision, report: Callable[[str], None]) -> ParityReport:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from export.fused_qwen2 import Precision
-from export.optimum_artifacts import TOLERANCES
+from export.optimum_artifacts import tolerance_of
 from export.parity import ParityError, ParityReport
 from export.sample_inputs import PARITY_REQUESTS, PARITY_TOOLS, shortlist, tool_batch, window
 from tomas_router.engines.optimum_engine import OptimumEngine
 from tomas_router.engines.torch_engine import TorchEngine
 from tomas_router.planner.engine import Opening, OpenRequest, StepOutcome
+from tomas_router.schema.manifest import Quantisation
 from tomas_router.training.checkpoint import Checkpoint
 
 STEPS = 3
 TIE: dict[Precision, float] = {"float32": 0.01, "float16": 0.1, "bfloat16": 0.5}
 """As ``export.parity.TIE``."""
+ROUNDED_TIE: dict[Quantisation, float] = {"int8": 0.5, "int4": 1.5}
 
 
 def check_optimum_parity(checkpoint: Checkpoint, exported: OptimumEngine, precision: Precision) -> ParityReport:
@@ -33,8 +35,8 @@ def check_optimum_parity(checkpoint: Checkpoint, exported: OptimumEngine, precis
         manifest.fingerprint,
         manifest.training_fingerprint,
         manifest.versions,
-        "none",
-        TOLERANCES[precision],
+        manifest.quantisation,
+        tolerance_of(precision, manifest.quantisation),
         len(PARITY_REQUESTS),
         len(PARITY_TOOLS),
     )
@@ -49,7 +51,8 @@ def check_optimum_parity(checkpoint: Checkpoint, exported: OptimumEngine, precis
         expected = reference.open(*inputs)
         alone = exported.open(request.instruction, ours, *inputs[2:])
         report.note("open_heads.gate_logit", alone.gate_logit, expected.gate_logit)
-        equal = _follow(reference, exported, expected, (alone, opening), number, precision, report)
+        tie = ROUNDED_TIE.get(manifest.quantisation, TIE[precision])
+        equal = _follow(reference, exported, expected, (alone, opening), number, tie, report)
         report.plans_equal += equal
     _check_worst(report)
     return report
@@ -61,7 +64,7 @@ def _follow(
     expected: Opening,
     seen: tuple[Opening, Opening],
     number: int,
-    precision: Precision,
+    tie: float,
     report: ParityReport,
 ) -> bool:
     """Slot after slot on the reference's choices; whether every choice was the same."""
@@ -71,7 +74,7 @@ def _follow(
     for slot in range(STEPS + 1):
         for outcome in ours:
             report.note("tool_logits", outcome.tool_logits, theirs.tool_logits)
-            equal &= _same_choice(theirs.tool_logits, outcome.tool_logits, f"request {number}, slot {slot}", precision)
+            equal &= _same_choice(theirs.tool_logits, outcome.tool_logits, f"request {number}, slot {slot}", tie)
             report.choices += 1
         if slot < STEPS:
             tool = int(theirs.tool_logits[:-1].argmax())
@@ -84,10 +87,10 @@ def _follow(
     return equal
 
 
-def _same_choice(theirs: np.ndarray, ours: np.ndarray, where: str, precision: Precision) -> bool:
+def _same_choice(theirs: np.ndarray, ours: np.ndarray, where: str, tie: float) -> bool:
     choice, other = int(theirs.argmax()), int(ours.argmax())
     margin, spread = float(theirs[choice] - theirs[other]), float(theirs.std())
-    if not margin <= TIE[precision] * spread:
+    if not margin <= tie * spread:
         raise ParityError(
             f"{where}: the export takes tool {other}, the checkpoint {choice} "
             f"by a margin of {margin:.3g} (logits spread {spread:.3g})"

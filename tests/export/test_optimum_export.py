@@ -31,6 +31,7 @@ from export.optimum_parity import check_optimum_parity
 from export.parity import ParityError
 from export.repeat_layers import repeat_layers
 from export.shared_weights import WEIGHTS
+from export.weight_only import block_parts
 from export.weight_source import CheckpointWeights, RandomWeights
 from tests import tiny
 from tomas_router.config import BackboneConfig
@@ -273,6 +274,37 @@ def test_command_when_the_precision_is_bfloat16_writes_half_the_bytes_and_passes
     assert report["plans_equal"] == report["requests"]
 
 
+@pytest.mark.parametrize(("level", "bits"), [("int8", 8), ("int4", 4)])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_command_when_weights_are_rounded_stores_blocks_and_passes_parity(
+    level: str, bits: int, precision: Precision, checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ["--checkpoint", str(checkpoint_dir), "--out", str(out), "--layout", "optimum"]
+    assert main([*command, "--precision", precision, "--quantize", level]) == 0
+    graph = onnx.load(str(out / "backbone.onnx"), load_external_data=False).graph
+    products = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    assert len(products) == 5 * tiny.SIZES["num_hidden_layers"]
+    assert {a.i for node in products for a in node.attribute if a.name == "bits"} == {bits}
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert not any(re.fullmatch(r"layers\.\d+\.(qkv|out|gate|up|down)", name) for name in stored)
+    assert stored["layers.0.qkv_blocks"] == TensorProto.UINT8
+    manifest = read_manifest(out)
+    assert (manifest.quantisation, manifest.precision) == (level, precision)
+    parity = json.loads((out / "parity.json").read_text())
+    assert parity["quantisation"] == level
+    assert 0 < max(parity["relative_error"].values()) < (0.2 if bits == 8 else 0.6)
+
+
+def test_blocks_when_multiplied_are_the_rounded_weight(tmp_path: Path) -> None:
+    weight_KN = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
+    parts = block_parts(lambda: weight_KN, "int8")
+    numbers_NBK = np.frombuffer(parts["blocks"](), np.uint8).reshape(24, 1, 64).astype(np.float32) - 128
+    scales_NB = np.frombuffer(parts["scales"](), np.float32).reshape(24, 1)
+    rounded_NK = (numbers_NBK * scales_NB[..., None]).reshape(24, 64)
+    np.testing.assert_allclose(rounded_NK, weight_KN.numpy().T, atol=float(scales_NB.max()) / 1.9)
+
+
 def test_command_when_the_configuration_names_a_gpu_takes_this_layout(checkpoint_dir: Path, tmp_path: Path) -> None:
     import yaml
 
@@ -305,7 +337,7 @@ def test_command_when_the_configuration_is_another_networks_names_what_differs(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--layout", "optimum", "--quantize", "int8"], "belongs to layout 'embedded'"),
+        (["--layout", "optimum", "--quantize", "packed"], "belongs to layout 'embedded'"),
         (["--layout", "embedded", "--no-parity"], "belong to layout 'optimum'"),
     ],
 )
