@@ -86,3 +86,17 @@ def test_rounding_when_trained_moves_the_unrounded_weights() -> None:
         losses.append(float(loss))
     assert losses[-1] < 0.7 * losses[0]
     assert not torch.equal(module.q_proj.weight, pack(module.q_proj.weight).weight())
+
+
+def test_rounding_when_settled_leaves_the_weights_that_were_computed_with() -> None:
+    module, x = layer()
+    rounding = LayerRounding([module])
+    rounding.settle()
+    before = module.q_proj.weight.clone()
+    rounding.on = True
+    rounding.refresh()
+    rounded = module(x)
+    rounding.settle()
+    torch.testing.assert_close(module.q_proj.weight, pack(before).weight())
+    assert not torch.equal(module.q_proj.weight, before)
+    torch.testing.assert_close(module(x), rounded, atol=0.05, rtol=0.05)

@@ -176,6 +176,7 @@ class Trainer:
                 if name in self.average.values:
                     parameter.copy_(self.average.values[name])
         self._round_layers()
+        self.rounding.settle()
         if self.budget is not None and self.processes.is_first:
             self._log({"step": self.step, "validation": self.validate(VALIDATED_ROWS)})
         self._log({"step": self.step, **self.ending()})

@@ -1,7 +1,8 @@
 """Rounds layers in the forward pass as ``export --quantize packed`` will, so that training makes up for it.
 
 Weights go to 4 bits in blocks, the rows that meet them to 8 bits (``tomas_router.model.packing``); gradients pass as if
-nothing was rounded (straight-through estimator, arXiv:1308.3432). The unrounded weights are what is trained and saved.
+nothing was rounded (straight-through estimator, arXiv:1308.3432). The unrounded weights are what is trained, and what a
+run goes on from; the finished model gets the rounded ones, without which it is worse (docs/experiments.md, section 12).
 """
 
 from __future__ import annotations
@@ -38,6 +39,17 @@ class LayerRounding:
                     weights = torch.stack([linear.weight for linear in linears])
                     changes = pack(weights).weight() - weights
                     self._change |= {id(linear): change for linear, change in zip(linears, changes, strict=True)}
+
+    def settle(self) -> None:
+        """The matrices become what the layers compute with, where that is on: a finished model is its rounded weights.
+
+        Rounding them once more, at export, hardly moves them.
+        """
+        if self.on:
+            with torch.no_grad():
+                for linear in (linear for linears in self._linears.values() for linear in linears):
+                    linear.weight += self._change[id(linear)]
+            self.refresh()
 
     def _watch(self, layer: nn.Module) -> None:
         for name, module in layer.named_modules():
