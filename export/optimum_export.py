@@ -78,8 +78,9 @@ def export_optimum(
         ValueError: The checkpoint has text layers or a name table.
     """
     described = describe(directory)
-    if quantisation not in ("none", *FORMATS):
-        raise ValueError(f"--quantize {quantisation} belongs to layout 'embedded'; 'optimum' has {', '.join(FORMATS)}")
+    levels = ("none", *FORMATS)
+    if quantisation not in levels:
+        raise ValueError(f"--quantize {quantisation} belongs to layout 'embedded'; 'optimum' has {', '.join(levels)}")
     need = memory_need(described.config, described.backbone, precision, parity=parity, rounds=quantisation != "none")
     report(_said(need))
     check_memory(need, free_memory())

@@ -180,3 +180,14 @@ def test_tools_when_held_out_are_in_no_training_row_but_still_in_validation(fold
     assert "job1" not in {step.tool for row in training.rows for step in row.steps} | set(training.answers)
     validation = load_sources(["public"], (str(out),), "val", GENERATED, WORLD_ROWS, str(out))["public"]
     assert "job1" in {step.tool for row in validation.rows for step in row.steps}
+
+
+def test_held_out_tools_when_unknown_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "held_out.txt").write_text("job1 \n\njob9\n")
+    command = ["prepare", "--config", str(folder / "config.yaml"), "--data-dir", str(folder)]
+    out = tmp_path / "rows.jsonl.gz"
+    assert tomas([*command, "--out", str(out), "--held-out", str(tmp_path / "held_out.txt")]) != 0
+    assert "must name tools of the public sources, got job9" in capsys.readouterr().err.replace("\n", " ")
+    assert not out.exists()

@@ -100,3 +100,17 @@ def test_rounding_when_settled_leaves_the_weights_that_were_computed_with() -> N
     torch.testing.assert_close(module.q_proj.weight, pack(before).weight())
     assert not torch.equal(module.q_proj.weight, before)
     torch.testing.assert_close(module(x), rounded, atol=0.05, rtol=0.05)
+
+
+def test_rounding_when_removed_leaves_the_layers_as_they_were() -> None:
+    module, x = layer()
+    plain = module(x)
+    rounding = LayerRounding([module])
+    rounding.on = True
+    rounding.refresh()
+    assert not torch.equal(module(x), plain)
+    rounding.remove()
+    assert torch.equal(module(x), plain)
+    assert "forward" not in vars(module.q_proj)
+    assert not module.input_layernorm._forward_hooks
+    assert not module.down_proj._forward_pre_hooks

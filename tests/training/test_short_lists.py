@@ -23,6 +23,13 @@ def test_word_likeness_when_words_are_rare_tells_related_tools() -> None:
     assert likeness_NN[0, 1] > 0.05 > likeness_NN[0, 2]
 
 
+def test_word_likeness_when_names_are_written_together_finds_their_words() -> None:
+    tools = ["PDFReader", "reader", "Überweisung", "uberweisung", "other"]
+    likeness_NN = WordLikeness(ToolRegistry(ToolSpec(name=name, desc="-") for name in tools)).among(tools)
+    assert likeness_NN[0, 1] > 0.1
+    assert likeness_NN[2, 3] == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_short_list_when_drawn_holds_the_right_tools_or_nothing_near_them(seed: int) -> None:
     rng = np.random.default_rng(seed)

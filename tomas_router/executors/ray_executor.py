@@ -113,8 +113,9 @@ class _Run:
         by_name = self.settings.tools
         tool = (absolute(by_name), step.tool_name) if isinstance(by_name, str) else by_name[step.tool_name]
         remote = self.ray.remote(_run_step).options(num_returns="streaming", **self.options[step.id].options)
-        asked = dict.fromkeys([*step.depends_on, *(str(found[FROM]) for found in references(step.args or {}))])
-        needed = [(name, self.outputs[name]) for name in asked if name in self.outputs]
+        asked = [] if sample else [str(found[FROM]) for found in references(step.args or {})]
+        ended = [name for name in asked if name in self.outputs]  # of another, the worker says that it returned nothing
+        needed = [(name, self.outputs[name]) for name in dict.fromkeys([*step.depends_on, *ended])]
         return remote.remote(
             tool, step.args or {}, step.input_size if sample else None, [n for n, _ in needed], *[o for _, o in needed]
         )

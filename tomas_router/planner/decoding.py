@@ -264,7 +264,8 @@ def _taken(
     logits = _as_float64(outcome.tool_logits).copy()
     logits[-1] -= calibration.end_margin
     if _each_once(options):  # what the request said to the first slot of the tools that are left still counts
-        logits += FIRST_SLOT_WEIGHT * branch.first_logits
+        heard = logits[:-1] + FIRST_SLOT_WEIGHT * branch.first_logits[:-1]
+        logits[:-1] = heard / (1 + FIRST_SLOT_WEIGHT)  # as steep as one slot's, for confidence and margins
     return _Branch(outcome.state, logits, branch.first_logits, (*branch.steps, step), log_probability)
 
 

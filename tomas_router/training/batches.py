@@ -219,12 +219,13 @@ class BatchSampler:
         index = {name: i for i, name in enumerate(pool)}
 
         asked = {row.instruction for row in rows}
-        absent = [self._lacks_tool(e, listed) for e in examples]
-        plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
-        right = [[index[t] for t in dict.fromkeys(e.tools)] for e in examples]
         twins = [
             [index[t] for name in dict.fromkeys(e.tools) for t in source.twins(name) if t in index] for e in examples
         ]
+        right = [[index[t] for t in dict.fromkeys(e.tools)] for e in examples]
+        spared = [len(pool) - len({*r, *t}) for r, t in zip(right, twins, strict=True)]  # tools that could stay
+        absent = [self._lacks_tool(e, listed) and left > 0 for e, left in zip(examples, spared, strict=True)]
+        plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
         if listed:
             candidates = self._short_lists(right, twins, absent, source.word_likeness.among(pool))
         else:

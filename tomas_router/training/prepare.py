@@ -27,8 +27,11 @@ from tomas_router.training.sources import (
 def parts_of(config: TrainConfig, held_out: frozenset[str] = frozenset()) -> dict[tuple[str, str], Part]:
     """The rows that a run of this configuration would compose or read, by source and split.
 
-    Training rows that use a tool of ``held_out``, or offer one as a candidate, are left out, and so are those tools:
-    training must not draw them as wrong candidates either.
+    Training rows of public sources that use a tool of ``held_out``, or offer one as a candidate, are left out, and so
+    are those tools: training must not draw them as wrong candidates either.
+
+    Raises:
+        ValueError: A tool of ``held_out`` is in no public registry of the run.
     """
     own = load_own("train", config.generated_rows)
     worlds = load_world_source("train", config.generated_world_rows)
@@ -37,6 +40,9 @@ def parts_of(config: TrainConfig, held_out: frozenset[str] = frozenset()) -> dic
         if name not in GENERATED:
             for split in ("train", "val"):
                 parts[name, split] = _part(load_directory_source(name, config.data_dirs, split, own.registry), own)
+    known = {name for part in parts.values() if part.registry is not None for name in part.registry.names}
+    if held_out - known:
+        raise ValueError(f"--held-out must name tools of the public sources, got {', '.join(sorted(held_out - known))}")
     return {key: _without(part, held_out) if key[1] == "train" else part for key, part in parts.items()}
 
 
@@ -74,7 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_dir:
         config = config.model_copy(update={"data_dirs": tuple(args.data_dir)})
     began = time.monotonic()
-    parts = parts_of(config, frozenset(args.held_out.read_text(encoding="utf-8").splitlines() if args.held_out else ()))
+    lines = args.held_out.read_text(encoding="utf-8").splitlines() if args.held_out else []
+    try:
+        parts = parts_of(config, frozenset(name for name in map(str.strip, lines) if name))
+    except ValueError as error:
+        parser.error(str(error))
     manifest = write_prepared(args.out, parts, generation_settings(config.generated_rows, config.generated_world_rows))
     seconds, size_mib = time.monotonic() - began, args.out.stat().st_size / 2**20
     counts = ", ".join(f"{name} {count}" for name, count in manifest["counts"].items())

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from tomas_router.model.packing import pack, packable, rounded_rows
 
@@ -28,6 +29,7 @@ class LayerRounding:
         self.on = False
         self._linears: dict[tuple[int, ...], list[nn.Linear]] = defaultdict(list)
         self._change: dict[int, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
         for layer in layers:
             self._watch(layer)
 
@@ -39,6 +41,16 @@ class LayerRounding:
                     weights = torch.stack([linear.weight for linear in linears])
                     changes = pack(weights).weight() - weights
                     self._change |= {id(linear): change for linear, change in zip(linears, changes, strict=True)}
+
+    def remove(self) -> None:
+        """The layers are as they were before; afterwards this object does nothing."""
+        self.on = False
+        for handle in self._handles:
+            handle.remove()
+        for linear in (linear for linears in self._linears.values() for linear in linears):
+            del linear.forward  # the instance's; the class's own is behind it
+        self._linears.clear()
+        self._change.clear()
 
     def settle(self) -> None:
         """The matrices become what the layers compute with, where that is on: a finished model is its rounded weights.
@@ -54,12 +66,13 @@ class LayerRounding:
     def _watch(self, layer: nn.Module) -> None:
         for name, module in layer.named_modules():
             if name.endswith("layernorm"):
-                module.register_forward_hook(lambda _, __, output: self._rounded(output))
+                self._handles.append(module.register_forward_hook(lambda _, __, output: self._rounded(output)))
             elif isinstance(module, nn.Linear) and packable(module.in_features):
                 module.forward = self._product(module)  # type: ignore[method-assign, assignment]
                 self._linears[tuple(module.weight.shape)].append(module)
                 if not name.endswith(READERS_OF_NORMS):
-                    module.register_forward_pre_hook(lambda _, inputs: (self._rounded(inputs[0]),))
+                    hook = module.register_forward_pre_hook(lambda _, inputs: (self._rounded(inputs[0]),))
+                    self._handles.append(hook)
 
     def _product(self, linear: nn.Linear) -> Callable[[Tensor], Tensor]:
         def product(x: Tensor) -> Tensor:

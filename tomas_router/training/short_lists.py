@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from tomas_router.schema.registry import ToolRegistry
 
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+|[\u2e80-\uffff]")
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_\u2e80-\uffff]+|\d+|[\u2e80-\uffff]")
 SHORTEST, USUAL, LONGEST = 5, 10, 20
-"""Tools of a list; every other one has the usual length."""
+"""Tools of a list; half of all have the usual number, the others any from the shortest to the longest."""
 HARD_SHARES = (0.0, 0.5, 1.0)
 """Of a list's wrong tools, those that are the most alike to the right ones."""
 ALIKE_SHARE = 0.25

@@ -72,10 +72,19 @@ class Source:
         """How alike the tools are by their words."""
         return WordLikeness(self.registry)
 
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Tools that do the same job, by the name of their group."""
+        found: dict[str, list[str]] = {}
+        for tool in self.registry:
+            if tool.group:
+                found.setdefault(tool.group, []).append(tool.name)
+        return {group: tuple(names) for group, names in found.items()}
+
     def twins(self, tool: str) -> tuple[str, ...]:
         """Other tools of its group, which do the same job."""
         group = self.registry[tool].group
-        return tuple(t.name for t in self.registry if group and t.group == group and t.name != tool)
+        return tuple(name for name in self.groups[group] if name != tool) if group else ()
 
     @cached_property
     def neighbourhoods(self) -> tuple[tuple[int, ...], ...]:
