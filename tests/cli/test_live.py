@@ -41,10 +41,17 @@ def test_snapshot_when_there_are_two_gpus_shows_and_writes_both(tmp_path, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["now.gpu0.csv", "now.gpu1.csv"]
 
 
+def _hears_interrupts():
+    """Processes that a shell started in the background ignore them, and their children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_record_when_interrupted_keeps_what_it_has_and_ends_well(tmp_path):
     out = tmp_path / "r.csv"
     command = [sys.executable, "-m", "tomas_router.cli", "record", "--every", "200ms", "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ, preexec_fn=_hears_interrupts
+    )
     while not out.exists() or len(out.read_text().splitlines()) < 3:
         assert process.poll() is None
         time.sleep(0.05)
