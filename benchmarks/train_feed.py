@@ -16,11 +16,10 @@ import pstats
 import tempfile
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from benchmarks.train_7b import machine
-from benchmarks.train_scaling import WARM_UP_STEPS, measure, run_config
+from benchmarks.train_scaling import add_arguments, measure, run_config
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.shipped import model_dir
 from tomas_router.training.loop import Trainer, fit_statistics
@@ -46,14 +45,9 @@ def profile(args: argparse.Namespace, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_feed", description=__doc__)
+    add_arguments(parser, "train_feed.json")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--warm-up", type=int, default=WARM_UP_STEPS)
     parser.add_argument("--batch-size", type=int, help="requests a step; by default the preset's")
-    parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], help="by default the preset's")
-    parser.add_argument("--out", type=Path, default=Path("train_feed.json"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--tiny", action="store_true", help="a shape that a CPU can train")
     parser.add_argument("--profile", action="store_true", help="print where the time of a batch goes, and no more")
     args = parser.parse_args(argv)
     console, counts, results = Console(), args.workers, []

@@ -141,16 +141,21 @@ def _synchronise(processes: Processes) -> None:
     processes.wait()
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_scaling", description=__doc__)
-    parser.add_argument("--processes", type=int, default=2, help="how many to compare with one")
+def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """What every benchmark of training takes; ``out`` is where its record goes by default."""
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--warm-up", type=int, default=WARM_UP_STEPS)
-    parser.add_argument("--workers", type=int, help="processes that prepare batches, for each that trains")
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], help="by default the preset's")
-    parser.add_argument("--out", type=Path, default=Path("train_scaling.json"))
+    parser.add_argument("--out", type=Path, default=Path(out))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="a shape that a CPU can train, to see that it runs")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_scaling", description=__doc__)
+    add_arguments(parser, "train_scaling.json")
+    parser.add_argument("--processes", type=int, default=2, help="how many to compare with one")
+    parser.add_argument("--workers", type=int, help="processes that prepare batches, for each that trains")
     args = parser.parse_args(argv)
     if "LOCAL_RANK" in os.environ:
         work(args)

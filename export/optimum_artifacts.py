@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import onnx
@@ -28,7 +27,7 @@ from export.qwen_layers import TRACED_OPSET
 from export.shared_weights import SharedWeights
 from export.small_tensors import write_small_tensors
 from export.trace import trace
-from export.weight_only import PRODUCTS, block_parts, read_blocks
+from export.weight_only import block_contents, read_blocks, stored_names
 from export.weight_source import LM_HEAD, WeightSource
 from export.weight_source import TABLE as TOKEN_TABLE
 from tomas_router.config import ModelConfig
@@ -155,36 +154,26 @@ def write_optimum_artifacts(job: OptimumJob, out: Path, report: Report = lambda 
 def _fill_backbone(graph: ModelProto, job: OptimumJob, shared: SharedWeights, report: Report) -> None:
     """Streams every weight of the layers into the shared file."""
     empty = {tensor.name: tensor for tensor in graph.graph.initializer if not tensor.raw_data}
-    first: dict[str, TensorProto] = {}
+    first: dict[str, list[TensorProto]] = {}
     layers = job.panels.model.backbone.config.num_hidden_layers
     for layer in range(layers):
         report(f"writing layer {layer + 1} of {layers}")
-        for part, made in _parts_of_layer(job, layer).items():
-            tensor = empty.pop(f"layers.{layer}.{part}")
+        for part, made in fused_layer(_reader(job.weights, layer), job.precision).items():
+            names = stored_names(part, job.quantisation)
+            tensors = [empty.pop(f"layers.{layer}.{name}") for name in names]
             if job.weights.layers_alike and part in first:
-                shared.fill_like(tensor, first[part])
+                for tensor, filled in zip(tensors, first[part], strict=True):
+                    shared.fill_like(tensor, filled)
             else:
-                shared.fill(tensor, made())
-            first.setdefault(part, tensor)
+                rounds = len(names) > 1
+                contents = block_contents(made(), job.quantisation) if rounds else (raw_bytes(made()),)
+                for tensor, content in zip(tensors, contents, strict=True):
+                    shared.fill(tensor, content)
+            first.setdefault(part, tensors)
     final = job.weights.read("norm.weight").to(residual_dtype(job.precision))
     shared.fill(empty.pop("final_norm"), raw_bytes(final))
     if empty:
         raise ValueError(f"the graph has weights that no layer fills: {sorted(empty)}")
-
-
-def _parts_of_layer(job: OptimumJob, layer: int) -> dict[str, Callable[[], bytes]]:
-    """How the content of each initialiser of a layer is made, one at a time."""
-    parts: dict[str, Callable[[], bytes]] = {}
-    for name, made in fused_layer(_reader(job.weights, layer), job.precision).items():
-        if job.quantisation != "none" and name in PRODUCTS:
-            parts |= {f"{name}_{end}": content for end, content in block_parts(made, job.quantisation).items()}
-        else:
-            parts[name] = partial(_bytes_of, made)
-    return parts
-
-
-def _bytes_of(made: Callable[[], Tensor]) -> bytes:
-    return raw_bytes(made())
 
 
 def _reader(weights: WeightSource, layer: int) -> Callable[[str], Tensor]:

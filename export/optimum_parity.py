@@ -44,6 +44,7 @@ def check_optimum_parity(checkpoint: Checkpoint, exported: OptimumEngine, precis
     ours = exported.encode_tools(tool_batch(exported, PARITY_TOOLS))
     for name in type(theirs).__dataclass_fields__:
         report.note(f"tool_heads.{name.rsplit('_', 1)[0]}", getattr(ours, name), getattr(theirs, name))
+    tie = ROUNDED_TIE.get(manifest.quantisation, TIE[precision])
     requests = [_request(exported, number) for number in range(len(PARITY_REQUESTS))]
     together = exported.open_batch(requests, ours)
     for number, (request, opening) in enumerate(zip(requests, together, strict=True)):
@@ -51,7 +52,6 @@ def check_optimum_parity(checkpoint: Checkpoint, exported: OptimumEngine, precis
         expected = reference.open(*inputs)
         alone = exported.open(request.instruction, ours, *inputs[2:])
         report.note("open_heads.gate_logit", alone.gate_logit, expected.gate_logit)
-        tie = ROUNDED_TIE.get(manifest.quantisation, TIE[precision])
         equal = _follow(reference, exported, expected, (alone, opening), number, tie, report)
         report.plans_equal += equal
     _check_worst(report)

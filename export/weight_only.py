@@ -8,7 +8,6 @@ multiplies half precision as fast.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,10 +15,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import Tensor
 
 from export.optimum_backbone import raw_bytes
-from export.quantize import CONTRIB, BlockFormat, to_blocks
+from export.quantize import CONTRIB, LAYER_BLOCKS, OTHER_BLOCKS, BlockFormat, to_blocks
 from tomas_router.schema.manifest import Quantisation
 
-FORMATS: dict[Quantisation, BlockFormat] = {"int8": BlockFormat(8, 64), "int4": BlockFormat(4, 32)}
+FORMATS: dict[Quantisation, BlockFormat] = {"int8": OTHER_BLOCKS, "int4": LAYER_BLOCKS}
 """Levels of this layout beside ``none``."""
 PRODUCTS = ("qkv", "out", "gate", "up", "down")
 """Matrices of a ``FusedLayer``, stored as (inputs K, outputs N)."""
@@ -67,20 +66,16 @@ def read_blocks(model: ModelProto, level: Quantisation) -> None:
         model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
 
 
-def block_parts(made: Callable[[], Tensor], level: Quantisation) -> dict[str, Callable[[], bytes]]:
-    """Content of the two initialisers of a weight (K, N), rounded once; by the ends of their names."""
-    rounded: list[tuple[bytes, bytes]] = []
+def stored_names(part: str, level: Quantisation) -> tuple[str, ...]:
+    """Initialisers that hold a part of a layer."""
+    return (f"{part}_{BLOCKS}", f"{part}_{SCALES}") if level in FORMATS and part in PRODUCTS else (part,)
 
-    def part(index: int) -> bytes:
-        if not rounded:
-            weight_KN = made()
-            numbers, scales = to_blocks(
-                np.ascontiguousarray(weight_KN.float().numpy().T), FORMATS[level].fitted(weight_KN.shape[0])
-            )
-            rounded.append((numbers.tobytes(), raw_bytes(torch.from_numpy(scales).to(weight_KN.dtype))))
-        return rounded[0][index]
 
-    return {BLOCKS: lambda: part(0), SCALES: lambda: part(1)}
+def block_contents(weight_KN: Tensor, level: Quantisation) -> tuple[bytes, bytes]:
+    """Content of the two initialisers of a weight: blocks, scales."""
+    rows_NK = np.ascontiguousarray(weight_KN.float().numpy().T)
+    numbers, scales = to_blocks(rows_NK, FORMATS[level].fitted(weight_KN.shape[0]))
+    return numbers.tobytes(), raw_bytes(torch.from_numpy(scales).to(weight_KN.dtype))
 
 
 def _empty(name: str, data_type: int, *dims: int) -> TensorProto:

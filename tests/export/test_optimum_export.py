@@ -31,7 +31,7 @@ from export.optimum_parity import check_optimum_parity
 from export.parity import ParityError
 from export.repeat_layers import repeat_layers
 from export.shared_weights import WEIGHTS
-from export.weight_only import block_parts
+from export.weight_only import block_contents
 from export.weight_source import CheckpointWeights, RandomWeights
 from tests import tiny
 from tomas_router.config import BackboneConfig
@@ -296,11 +296,11 @@ def test_command_when_weights_are_rounded_stores_blocks_and_passes_parity(
     assert 0 < max(parity["relative_error"].values()) < (0.2 if bits == 8 else 0.6)
 
 
-def test_blocks_when_multiplied_are_the_rounded_weight(tmp_path: Path) -> None:
+def test_blocks_when_multiplied_are_the_rounded_weight() -> None:
     weight_KN = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
-    parts = block_parts(lambda: weight_KN, "int8")
-    numbers_NBK = np.frombuffer(parts["blocks"](), np.uint8).reshape(24, 1, 64).astype(np.float32) - 128
-    scales_NB = np.frombuffer(parts["scales"](), np.float32).reshape(24, 1)
+    blocks, scales = block_contents(weight_KN, "int8")
+    numbers_NBK = np.frombuffer(blocks, np.uint8).reshape(24, 1, 64).astype(np.float32) - 128
+    scales_NB = np.frombuffer(scales, np.float32).reshape(24, 1)
     rounded_NK = (numbers_NBK * scales_NB[..., None]).reshape(24, 64)
     np.testing.assert_allclose(rounded_NK, weight_KN.numpy().T, atol=float(scales_NB.max()) / 1.9)
 

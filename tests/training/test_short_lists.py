@@ -56,7 +56,7 @@ def test_batch_when_listed_gives_every_request_a_few_candidates_of_its_own(lacks
         offered = {name for name, here in zip(batch.pool, mask_N, strict=True) if here}
         if lacks:
             assert plan == ()
-            assert not offered & {n for t in example.tools for n in (t, *own.twins(t))}
+            assert not offered & {n for t in example.tools for n in (t, *own.registry.in_group(own.registry[t].group))}
         else:
             assert set(example.tools) <= offered
             assert len(plan) == len(example.tools)

@@ -201,7 +201,7 @@ class Composer:
         return Step(unit_tool(self.registry, unit), depends_on, size, unit if self.units[unit].is_group else None)
 
     def _pinned(self, text: str, step: Step, device: str = "") -> tuple[str, Step]:
-        members = [tool.name for tool in self.registry if tool.group == step.group]
+        members = self.registry.in_group(step.group)
         gpu = next(m for m in members if re.search("_gpu|_large|_neural", m))
         cpu = next(m for m in members if m != gpu)
         device = device or ("gpu" if self.rng.random() < 0.5 else "cpu")

@@ -56,7 +56,7 @@ def twins(step: Step, registry: ToolRegistry) -> list[str]:
     """The tools that may serve a step, in registry order."""
     if step.group is None:
         return [step.tool]
-    return [tool.name for tool in registry if tool.group == step.group]
+    return list(registry.in_group(step.group))
 
 
 def rows_of_size(profiling: ProfilingTable, tool: str, size: InputSize) -> tuple[ProfileRow, ...]:

@@ -41,7 +41,7 @@ def place_greedily(
 
     def fastest_now(name: str, step: RawStep, start_ms: int, before: Sequence[Run]) -> ProfileRow | None:
         group = registry[step.tool].group
-        tools = [step.tool] if group is None else [tool.name for tool in registry if tool.group == group]
+        tools = (step.tool,) if group is None else registry.in_group(group)
         rows = [row for tool in tools for row in rows_of_size(profiling, tool, step.size)]
         instant = [run for run in before if run.start_ms <= start_ms < run.end_ms]
         fits = [row for row in rows if not _too_much(Run.of(name, start_ms, row, row.latency_ms), instant, timeline)]

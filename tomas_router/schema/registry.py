@@ -93,6 +93,18 @@ class ToolRegistry:
         self.names = tuple(tool.name for tool in self.tools)
         self._index = {name: i for i, name in enumerate(self.names)}
 
+    @cached_property
+    def _groups(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for tool in self.tools:
+            if tool.group:
+                found.setdefault(tool.group, []).append(tool.name)
+        return {group: tuple(names) for group, names in found.items()}
+
+    def in_group(self, group: str | None) -> tuple[str, ...]:
+        """Names of the tools of a twin group, in the registry's order; none where there is no group."""
+        return self._groups.get(group, ()) if group else ()
+
     @classmethod
     def from_tools(cls, tools: Iterable[ToolSpec | Mapping[str, Any]]) -> ToolRegistry:
         """Builds a registry from specs or plain dictionaries.

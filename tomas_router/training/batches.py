@@ -219,10 +219,8 @@ class BatchSampler:
         index = {name: i for i, name in enumerate(pool)}
 
         asked = {row.instruction for row in rows}
-        twins = [
-            [index[t] for name in dict.fromkeys(e.tools) for t in source.twins(name) if t in index] for e in examples
-        ]
         right = [[index[t] for t in dict.fromkeys(e.tools)] for e in examples]
+        twins = [[index[t] for t in self._same_job(source, e) if t in index] for e in examples]
         spared = [len(pool) - len({*r, *t}) for r, t in zip(right, twins, strict=True)]  # tools that could stay
         absent = [self._lacks_tool(e, listed) and left > 0 for e, left in zip(examples, spared, strict=True)]
         plans = [() if gone else tuple(index[t] for t in e.tools) for e, gone in zip(examples, absent, strict=True)]
@@ -293,6 +291,11 @@ class BatchSampler:
         words = example.instruction.split(" ")
         kept = [word for word, draw in zip(words, self.rng.random(len(words)), strict=True) if draw >= DROPPED_SHARE]
         return replace(example, instruction=" ".join(kept) or example.instruction)
+
+    @staticmethod
+    def _same_job(source: Source, example: Example) -> dict[str, None]:
+        """Every tool of the groups of the right ones."""
+        return {t: None for name in example.tools for t in source.registry.in_group(source.registry[name].group)}
 
     def _lacks_tool(self, example: Example, listed: bool) -> bool:
         share = self.augmentation.short_list_lacks_tool if listed else self.augmentation.right_tool_absent

@@ -89,8 +89,7 @@ def _wanted(row: Row, source: Source) -> list[str]:
     """Every tool that can do a step of the row: a twin group counts as a whole, the curve decides within it."""
     names: list[str] = []
     for step in row.steps:
-        twins = [tool.name for tool in source.registry if step.group and tool.group == step.group]
-        names += twins or [step.tool]
+        names += source.registry.in_group(step.group) or (step.tool,)
     return list(dict.fromkeys(names))
 
 

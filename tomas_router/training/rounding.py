@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class LayerRounding:
         self.on = False
         for handle in self._handles:
             handle.remove()
-        for linear in (linear for linears in self._linears.values() for linear in linears):
+        for linear in chain.from_iterable(self._linears.values()):
             del linear.forward  # the instance's; the class's own is behind it
         self._linears.clear()
         self._change.clear()
@@ -59,7 +60,7 @@ class LayerRounding:
         """
         if self.on:
             with torch.no_grad():
-                for linear in (linear for linears in self._linears.values() for linear in linears):
+                for linear in chain.from_iterable(self._linears.values()):
                     linear.weight += self._change[id(linear)]
             self.refresh()
 

@@ -56,8 +56,8 @@ def short_list(
 
     Args:
         right: Tools that the request needs, of a pool of N.
-        twins: Tools that could stand in for them. A list that lacks the tool lacks them as well; in others, which twin
-            is right depends on the curve.
+        twins: Tools that do the same job; the right ones may be among them. A list that lacks the tool lacks them as
+            well; in others, which twin is right depends on the curve.
         lacks_tool: None of the list may do the job.
         likeness_NN: How alike the tools of the pool are.
         rng: Where chance comes from.

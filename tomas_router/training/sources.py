@@ -73,20 +73,6 @@ class Source:
         return WordLikeness(self.registry)
 
     @cached_property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Tools that do the same job, by the name of their group."""
-        found: dict[str, list[str]] = {}
-        for tool in self.registry:
-            if tool.group:
-                found.setdefault(tool.group, []).append(tool.name)
-        return {group: tuple(names) for group, names in found.items()}
-
-    def twins(self, tool: str) -> tuple[str, ...]:
-        """Other tools of its group, which do the same job."""
-        group = self.registry[tool].group
-        return tuple(name for name in self.groups[group] if name != tool) if group else ()
-
-    @cached_property
     def neighbourhoods(self) -> tuple[tuple[int, ...], ...]:
         """Indices of rows whose tools are alike, and hard to tell apart: a world each, else all in one."""
         if self.name != WORLDS:
