@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +42,15 @@ from tomas_router.training.checkpoint import Checkpoint
 TOKENIZER = "tokenizer.json"
 LEAST_ONNXRUNTIME = "1.24.1"
 """The first with every operator of opset 23 that the graphs use; the extras `cpu` and `gpu` ask for the same."""
-__all__ = ["LEAST_ONNXRUNTIME", "SMALL_TENSORS", "TOKENIZER", "graph_entry", "write_manifest"]
+__all__ = [
+    "LEAST_ONNXRUNTIME",
+    "SMALL_TENSORS",
+    "TOKENIZER",
+    "file_entry",
+    "fingerprint",
+    "graph_entry",
+    "write_manifest",
+]
 
 
 def graph_entry(name: str, model: ModelProto) -> GraphEntry:
@@ -67,6 +76,16 @@ def _tensor(value: ValueInfoProto) -> TensorEntry:
     )
 
 
+def file_entry(path: Path) -> FileEntry:
+    """Size and hash of a file."""
+    return FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
+
+
+def fingerprint(files: Mapping[str, FileEntry]) -> str:
+    """Of a model: a hash over its files, in their order."""
+    return hashlib.sha256("".join(f"{name}{entry.sha256}" for name, entry in files.items()).encode()).hexdigest()[:24]
+
+
 def write_manifest(
     checkpoint: Checkpoint,
     training_fingerprint: str,
@@ -82,14 +101,13 @@ def write_manifest(
     packed_layers: PackedLayersEntry | None = None,
 ) -> None:
     """Describes the files that lie in ``out``."""
-    files = {
-        path.name: FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path)) for path in sorted(out.iterdir())
-    }
-    content = hashlib.sha256("".join(f"{name}{entry.sha256}" for name, entry in files.items()).encode())
+    if checkpoint.known_tools is not None:
+        checkpoint.known_tools.write(out)
+    files = {path.name: file_entry(path) for path in sorted(out.iterdir())}
     statistics = checkpoint.statistics
     manifest = Manifest(
         name=checkpoint.config.name,
-        fingerprint=content.hexdigest()[:24],
+        fingerprint=fingerprint(files),
         training_fingerprint=training_fingerprint,
         quantisation=quantisation,
         opset=OPSET,

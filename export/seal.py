@@ -1,10 +1,10 @@
 """Writes a model directory's manifest again in the current version, with a checksum, after checking every file.
 
-    python -m export.seal DIR [--calibration FILE]
+    python -m export.seal DIR [--calibration FILE] [--known-tools DIR]
 
-For directories that an older version exported, whose manifest was edited on purpose, or that get the calibration which
-``tomas calibrate --out FILE`` fitted. The files themselves stay as they are, and one that is not what the manifest says
-is refused.
+For directories that an older version exported, whose manifest was edited on purpose, that get the calibration which
+``tomas calibrate --out FILE`` fitted, or a list of the tools that training showed. The other files stay as they are,
+and one that is not what the manifest says is refused.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ from dataclasses import asdict, fields
 from math import isfinite
 from pathlib import Path
 
-from export.manifest import LEAST_ONNXRUNTIME
+from export.manifest import LEAST_ONNXRUNTIME, file_entry, fingerprint
 from tomas_router.errors import TomasRouterError
+from tomas_router.features.known_tools import KNOWN_TOOLS, KnownTools
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema.file_check import check_hash, check_size
 from tomas_router.schema.manifest import MANIFEST, Manifest, manifest_text, parse_manifest
 
 
-def seal(directory: Path, calibration: Calibration | None = None) -> Manifest:
+def seal(directory: Path, calibration: Calibration | None = None, known_tools: KnownTools | None = None) -> Manifest:
     """Rewrites ``manifest.json``, with a calibration where one is given; on an error it is left as it was.
+
+    With ``known_tools``, ``known_tools.txt`` is written too.
 
     Raises:
         ArtifactMismatchError: A file is not what the manifest says.
@@ -39,6 +42,10 @@ def seal(directory: Path, calibration: Calibration | None = None) -> Manifest:
         manifest = manifest.model_copy(update={"least_onnxruntime": LEAST_ONNXRUNTIME})
     if calibration is not None:
         manifest = manifest.model_copy(update={"calibration": asdict(calibration)})
+    if known_tools is not None:
+        known_tools.write(directory)
+        files = dict(sorted({**manifest.files, KNOWN_TOOLS: file_entry(directory / KNOWN_TOOLS)}.items()))
+        manifest = manifest.model_copy(update={"files": files, "fingerprint": fingerprint(files)})
     path.write_bytes(manifest_text(manifest).encode())
     return parse_manifest(path)
 
@@ -64,10 +71,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.seal", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--calibration", type=Path, metavar="FILE", help="what `tomas calibrate --out FILE` wrote")
+    parser.add_argument(
+        "--known-tools", type=Path, metavar="DIR", help="checkpoint or model whose known_tools.txt is taken over"
+    )
     args = parser.parse_args(argv)
     try:
         calibration = None if args.calibration is None else read_calibration(args.calibration)
-        manifest = seal(args.directory, calibration)
+        known = None if args.known_tools is None else KnownTools.read(args.known_tools)
+        if args.known_tools is not None and known is None:
+            raise ValueError(f"{args.known_tools} holds no {KNOWN_TOOLS}")
+        manifest = seal(args.directory, calibration, known)
     except (TomasRouterError, ValueError, OSError) as error:
         print(f"cannot seal {args.directory}: {error}", file=sys.stderr)
         return 2

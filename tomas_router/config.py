@@ -143,6 +143,8 @@ class TrainConfig(_Frozen):
     max_train_task_tokens: int = 96
     mixture: dict[str, float]
     """Data source name to sampling weight; ``own`` is the shipped data, others are looked up in ``data_dirs``."""
+    augmentation: dict[str, float] = {}
+    """Shares that differ from those of ``training.batches.Augmentation``, by name: ``{drop_name: 0.3}``."""
     data_dirs: tuple[str, ...] = ()
     prepared: str | None = None
     """A file of rows that ``tomas prepare`` wrote with the same settings, read instead of composing them."""

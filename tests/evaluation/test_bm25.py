@@ -5,7 +5,7 @@ from math import log
 import pytest
 
 from tomas_router.evaluation.bm25 import Bm25
-from tomas_router.evaluation.words import words
+from tomas_router.features.words import words
 
 pytestmark = pytest.mark.m4
 

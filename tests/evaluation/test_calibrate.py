@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -31,10 +31,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_main_when_a_checkpoint_is_given_writes_what_seal_reads(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    statistics = json.loads((checkpoint / "statistics.json").read_text())
+    statistics["calibration"]["novelty_bonus"] = 0.75
+    (checkpoint / "statistics.json").write_text(json.dumps(statistics))
     out = tmp_path / "calibration.json"
     assert main(["--engine", "torch", "--model", str(checkpoint), "--rows", "4", "--out", str(out)]) == 0
     assert set(json.loads(out.read_text())) == set(asdict(Calibration()))
     assert read_calibration(out).temperature >= 0.5
+    fitted = read_calibration(out)  # what orders tools stays the model's own
+    assert fitted.ranking() == replace(Calibration(), novelty_bonus=0.75).ranking()
     said = capsys.readouterr()
     assert "own_val: 4 rows" in said.err
     assert "before" in said.out

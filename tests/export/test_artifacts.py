@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ pytest.importorskip("onnx")
 import onnx
 
 from export.manifest import LEAST_ONNXRUNTIME
+from export.onnx import export
 from export.onnx import main as export_main
 from export.seal import main as seal_main
 from export.seal import seal
@@ -30,11 +31,14 @@ from tomas_router.cli.main import main as tomas
 from tomas_router.engines import onnx_engine
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.errors import ArtifactMismatchError, ModelArtifactError
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema import file_check, manifest
 from tomas_router.schema.json_schema import json_schema
 from tomas_router.schema.manifest import read_manifest
 from tomas_router.schema.onnx_header import declared_opsets
+from tomas_router.schema.registry import ToolSpec
+from tomas_router.training.artifacts import load_artifacts
 
 pytestmark = pytest.mark.m4
 ROOT = Path(__file__).parents[2]
@@ -471,6 +475,34 @@ def test_seal_when_given_a_calibration_writes_it_and_nothing_else(copy: Path, tm
     assert after.model_dump(exclude={"calibration", "checksum"}) == before.model_dump(
         exclude={"calibration", "checksum"}
     )
+
+
+def test_seal_when_given_known_tools_lists_their_file(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = ToolSpec(name="tool", desc="does it")
+    assert seal_main([str(copy), "--known-tools", str(tmp_path)]) == 2
+    assert "holds no known_tools.txt" in capsys.readouterr().err
+    before = OnnxEngine.load(copy)
+    KnownTools.of([tool]).write(tmp_path)
+    assert seal_main([str(copy), "--known-tools", str(tmp_path)]) == 0
+    engine = OnnxEngine.load(copy)
+    assert before.known_tools is None
+    assert engine.known_tools is not None
+    assert engine.known_tools.know([tool]).all()
+    assert engine.fingerprint != before.fingerprint
+    (copy / "known_tools.txt").write_text("0" * 16 + "\n")
+    with pytest.raises(ArtifactMismatchError, match=r"known_tools\.txt"):
+        OnnxEngine.load(copy)
+
+
+def test_known_tools_when_the_checkpoint_has_them_are_exported_and_read_back(tmp_path: Path) -> None:
+    tool = ToolSpec(name="tool", desc="does it")
+    checkpoint = replace(tiny.save_tiny_checkpoint(tmp_path / "tied", tiny.TIED), known_tools=KnownTools.of([tool]))
+    export(checkpoint, tmp_path / "onnx", "none")
+    for known in (OnnxEngine.load(tmp_path / "onnx").known_tools, load_artifacts(tmp_path / "onnx").known_tools):
+        assert known is not None
+        assert known.know([tool]).all()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.planner.engine import (
     Calibration,
     CurveWindow,
@@ -57,6 +58,7 @@ class ScriptedEngine:
 
     name = "scripted"
     max_prefix_tools = 64
+    known_tools: KnownTools | None = None
 
     def __init__(
         self,

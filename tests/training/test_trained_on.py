@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-from tomas_router.shipped import model_dir
+from tomas_router.datasets.worlds import load_worlds, world_registry
+from tomas_router.features.known_tools import KnownTools
+from tomas_router.schema.registry import ToolSpec, load_tool_registry
+from tomas_router.shipped import instructions_path, model_dir, registry_path
 from tomas_router.training.artifacts import trained_on_of
-from tomas_router.training.checkpoint import write_trained_on
+from tomas_router.training.checkpoint import write_known_tools, write_trained_on
 
 pytestmark = pytest.mark.m4
 
@@ -27,3 +30,25 @@ def test_trained_on_when_the_model_is_packaged_is_in_its_manifest() -> None:
     assert names is not None
     assert "own" in names
     assert not any(name.startswith("taskbench") for name in names)  # its registries must stay unseen
+
+
+def test_known_tools_when_noted_hold_this_run_and_the_one_before(tmp_path: Path) -> None:
+    first, second, third = (ToolSpec(name=f"tool_{i}", desc="does it") for i in range(3))
+    write_known_tools(tmp_path, [first], KnownTools.of([second]))
+    found = KnownTools.read(tmp_path)
+    assert found is not None
+    assert found.know([first, second, third]).tolist() == [True, True, False]
+
+
+def test_known_tools_when_those_of_the_start_are_unknown_stay_unknown(tmp_path: Path) -> None:
+    write_known_tools(tmp_path, [ToolSpec(name="tool", desc="does it")], None)
+    assert KnownTools.read(tmp_path) is None
+
+
+def test_known_tools_when_the_model_is_packaged_are_ours_and_not_those_of_held_out_worlds() -> None:
+    known = KnownTools.read(model_dir())
+    assert known is not None
+    assert known.know(load_tool_registry(registry_path()).tools).all()
+    assert known.know(world_registry(load_worlds("train")).tools).mean() > 0.9  # some worlds are younger than the model
+    held_out = load_tool_registry(instructions_path("worlds_val").with_name("worlds_val.tools.json"))
+    assert not known.know(held_out.tools).any()

@@ -13,11 +13,13 @@ from tests import tiny
 from tomas_router.config import load_config
 from tomas_router.datasets.worlds import VAL_WORLDS
 from tomas_router.errors import UntrainedModelError
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
+from tomas_router.schema.registry import ToolSpec
 from tomas_router.training import __main__ as command
 from tomas_router.training.average import WeightAverage
-from tomas_router.training.batches import NO_AUGMENTATION, BatchSampler
+from tomas_router.training.batches import NO_AUGMENTATION, Augmentation, BatchSampler
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer
 from tomas_router.training.sources import load_own, load_world_source, validation_paths
@@ -186,6 +188,10 @@ def test_final_checkpoint_when_written_is_calibrated_on_validation_rows(
     monkeypatch.setattr(command, "CALIBRATION_ROWS", 2)
     run = trainer(tmp_path, mixture={"own": 0.5, "worlds": 0.5})
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=True))
+    known = KnownTools.read(tmp_path / "final")
+    assert known is not None
+    assert known.know(run.sampler.tools_shown()).all()
+    assert not known.know([ToolSpec(name="new", desc="Came after training.")]).any()
     assert load_checkpoint(tmp_path / "final").statistics == run.statistics
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=False))
     found = load_checkpoint(tmp_path / "final").statistics
@@ -252,3 +258,21 @@ def test_optimizer_when_text_layers_have_their_own_rate_uses_it_for_them_alone(t
         if id(parameter) in rates:
             assert rates[id(parameter)] == (1e-4 if name.startswith("text.") else 3e-4), name
     assert 1e-4 in rates.values()
+
+
+def test_augmentation_when_shares_are_given_replaces_those_alone() -> None:
+    changed = Augmentation().changed({"drop_name": 0.3, "compose": 0.0})
+    assert changed == replace(Augmentation(), drop_name=0.3, compose=0.0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"drop_names": 0.3}, "train.augmentation knows compose, .*got 'drop_names'"),
+        ({"whole_registry": 1.0}, "got 'whole_registry'"),
+        ({"drop_name": 1.5}, r"train.augmentation.drop_name must lie in 0..1, got 1.5"),
+    ],
+)
+def test_augmentation_when_a_share_is_wrong_names_it(shares: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Augmentation().changed(shares)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tomas_router.engines.preparation import Preparation
 from tomas_router.engines.text_stream import TextStream
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.features.special_tokens import EXPLANATION_CUE, RESOURCE_CFG, SPECIAL_TOKENS, TOOL_ID, TOOL_PLAN
 from tomas_router.planner.engine import (
     Calibration,
@@ -128,6 +129,7 @@ class EngineCore(ABC):
 
     name: str
     fingerprint: str
+    known_tools: KnownTools | None = None
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from tomas_router.engines.preparation import Preparation
 from tomas_router.engines.token_table import TokenTable
 from tomas_router.errors import ArtifactMismatchError, MissingExtraError, ModelArtifactError
 from tomas_router.features.curve import CurveScaler
+from tomas_router.features.known_tools import KNOWN_TOOLS, KnownTools
 from tomas_router.features.special_tokens import SPECIAL_TOKENS
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
@@ -72,6 +73,7 @@ class OnnxEngine(EngineCore):
         self.name = manifest.name
         self.fingerprint = manifest.fingerprint
         self.trained_on = manifest.trained_on
+        self.known_tools = known_tools_of(directory, manifest)
         if manifest.token_table is None:
             raise ArtifactMismatchError(directory / MANIFEST, "token_table", "a table", "none")
         self._tokens = TokenTable(directory, manifest.token_table)
@@ -322,6 +324,11 @@ def calibration_of(directory: Path, manifest: Manifest) -> Calibration:
         raise ArtifactMismatchError(
             directory / MANIFEST, "calibration", expected, ", ".join(manifest.calibration)
         ) from error
+
+
+def known_tools_of(directory: Path, manifest: Manifest) -> KnownTools | None:
+    """Tools that training showed; None where the directory does not say."""
+    return KnownTools.read(directory) if KNOWN_TOOLS in manifest.files else None
 
 
 def _tokenizer(path: Path, manifest: Manifest) -> TextTokenizer:

@@ -31,6 +31,7 @@ from tomas_router.engines.onnx_engine import (
     calibration_of,
     check_runtime,
     import_onnxruntime,
+    known_tools_of,
     preparation_of,
     small_tensors_of,
 )
@@ -101,6 +102,7 @@ class OptimumEngine:
     def __init__(self, directory: Path, manifest: Manifest, provider: Provider, threads: int, buckets: bool) -> None:
         self.manifest, self.name, self.fingerprint = manifest, manifest.name, manifest.fingerprint
         self.trained, self.trained_on = manifest.trained, manifest.trained_on
+        self.known_tools = known_tools_of(directory, manifest)
         self.calibration: Calibration = calibration_of(directory, manifest)
         self.max_prefix_tools = manifest.sizes.max_prefix_tools
         self.preparation: Preparation = preparation_of(directory, manifest)

@@ -78,6 +78,7 @@ class TorchEngine(EngineCore):
         self.device = next(self.model.parameters()).device
         self.fingerprint = _fingerprint(checkpoint.model)
         self.trained_on: tuple[str, ...] | None = getattr(checkpoint, "trained_on", None)
+        self.known_tools = getattr(checkpoint, "known_tools", None)
 
     @classmethod
     def load(cls, directory: str | Path, device: str = "cpu") -> TorchEngine:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.evaluation.words import words
+from tomas_router.features.words import words
 
 K1 = 1.5  # customary values; not tuned
 B = 0.75

@@ -40,7 +40,7 @@ from tomas_router.evaluation.candidate_lists import ABSENT_10, PRESENT_10, SIMIL
 from tomas_router.evaluation.resource_scores import Case, score_choice
 from tomas_router.evaluation.scores import Tallies
 from tomas_router.evaluation.traces import TraceRecorder
-from tomas_router.planner.decoding import tool_probabilities
+from tomas_router.planner.decoding import heard, tool_probabilities
 from tomas_router.planner.engine import Calibration
 
 Float = NDArray[np.float64]
@@ -62,8 +62,8 @@ DECISIONS = (WHOLE, OF_20, SIMILAR, PRESENT_10, ABSENT_10, GATE)
 
 
 def fit_calibration(questions: Sequence[Question], recorder: TraceRecorder) -> Calibration:
-    """All numbers; those that no row bears on keep their defaults."""
-    found = Calibration(gate_threshold=best_common_threshold(_gates(questions), GATE_PRICE))
+    """All numbers but those of the ranking; those that no row bears on keep their defaults."""
+    found = replace(recorder.ranking, gate_threshold=best_common_threshold(_gates(questions), GATE_PRICE))
     plain = [q for q in questions if q.name in NODES]
 
     def nodes(margin: float) -> float:
@@ -178,7 +178,7 @@ def _reached_slots(
         jobs = [{index(tool) for tool in twins(step, question.source.registry)} for step in row.steps]
         slots = [trace.opening.tool_logits, *(outcome.tool_logits for outcome in trace.outcomes)]
         for place, (slot, job) in enumerate(zip(slots, [*jobs, None], strict=False)):
-            z = np.array(slot, dtype=np.float64)
+            z = heard(slot, calibration, trace.options)
             z[-1] -= calibration.end_margin if place else 0.0
             if trace.options.candidates_N is not None:
                 z[:-1][~trace.options.candidates_N] = -np.inf

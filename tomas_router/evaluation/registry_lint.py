@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.evaluation.words import words
 from tomas_router.features.tool_text import tool_text
+from tomas_router.features.words import words
 from tomas_router.schema.profiling import SIZES, ProfilingTable
 from tomas_router.schema.registry import ToolRegistry, ToolSpec
 

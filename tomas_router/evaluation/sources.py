@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tomas_router.datasets.rows import Row, load_rows
 from tomas_router.evaluation.plan_shape import PlanShape
-from tomas_router.evaluation.words import words
+from tomas_router.features.words import words
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
 from tomas_router.schema.registry import ToolRegistry, ToolSpec, load_tool_registry

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.evaluation.words import words
 from tomas_router.extras import import_extra
+from tomas_router.features.words import words
 
 CHUNK = 256  # query rows compared at once; 256 x 12,000 training rows are 24 MB
 

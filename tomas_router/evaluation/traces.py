@@ -61,6 +61,7 @@ class TraceRecorder:
         """One engine for all requests; its own calibration has no say. ``cache_dir`` keeps encoded tools."""
         self._engine = _Recorded(engine)
         self.planner = Planner(self._engine, cache_dir=cache_dir)
+        self.ranking = self._engine.ranking
 
     def record(
         self,
@@ -71,11 +72,7 @@ class TraceRecorder:
     ) -> Trace:
         """One walk; arguments as for ``Planner.propose``."""
         self.planner.propose(request, registry, profiling, timeline)
-        mask = None
-        if request.candidates is not None:
-            mask = np.zeros(len(registry), dtype=bool)
-            mask[[registry.index(name) for name in request.candidates]] = True
-        options = DecodingOptions(num_steps=request.num_steps, candidates_N=mask, links=request.links)
+        options = self.planner.decoding_options(request, registry, profiling)
         return Trace(self._engine.opening, tuple(self._engine.outcomes), options)
 
     def final_plan(
@@ -117,7 +114,8 @@ class _Recorded:
     def __init__(self, engine: RoutingEngine) -> None:
         self._engine = engine
         self.name, self.fingerprint = engine.name, engine.fingerprint
-        self.max_prefix_tools = engine.max_prefix_tools
+        self.max_prefix_tools, self.known_tools = engine.max_prefix_tools, engine.known_tools
+        self.ranking = engine.calibration.ranking()
         self.told: _Told | None = None
         self.opening = Opening(0, 0.0, np.zeros(1, dtype=np.float32))
         self.outcomes: list[StepOutcome] = []
@@ -127,7 +125,7 @@ class _Recorded:
 
     @property
     def calibration(self) -> Calibration:
-        return Calibration(end_margin=LARGEST_MARGIN) if self.told is None else self.told.calibration
+        return replace(self.ranking, end_margin=LARGEST_MARGIN) if self.told is None else self.told.calibration
 
     @calibration.setter
     def calibration(self, _: Calibration) -> None:

@@ -45,6 +45,8 @@ class DecodingOptions:
     num_steps: int | None = None
     """Exactly so many steps: the gate, END and the confidence threshold have no say, because the caller has decided."""
     candidates_N: Bool | None = None  # True = may be chosen; None = all
+    novel_N: Bool | None = None  # True = training never showed the tool; None = nobody knows
+    overlap_N: Float | None = None  # words that request and tool have in common, 0 to 1
     links: Links = "dataflow"
     max_steps: int = MAX_STEPS
     alternatives: int = ALTERNATIVES
@@ -168,6 +170,27 @@ def _finished(*grammars: Grammar, step: Callable[[list[Ask]], Sequence[StepOutco
     return [plans[place] for place in range(len(grammars))]
 
 
+def heard(tool_logits: NDArray[np.floating], calibration: Calibration, options: DecodingOptions) -> Float:
+    """A slot's logits, with those of tools that training never showed corrected.
+
+    Such tools are ranked by the words they share with the request as well, and get ``novelty_bonus`` where others are
+    known. Only the order of tools changes: the best one stands to END as the best one did before.
+    """
+    logits = np.array(tool_logits, dtype=np.float64)
+    offered = np.ones(len(logits) - 1, dtype=bool) if options.candidates_N is None else options.candidates_N
+    novel = options.novel_N
+    if novel is None or not novel[offered].any():
+        return logits
+    before = logits[:-1][offered].max()
+    if options.overlap_N is not None:
+        lead_N = options.overlap_N - options.overlap_N[novel & offered].max()
+        logits[:-1] += calibration.overlap_weight * novel * lead_N
+    if not novel[offered].all():
+        logits[:-1] += calibration.novelty_bonus * novel
+    logits[:-1] += before - logits[:-1][offered].max()
+    return logits
+
+
 def tool_probabilities(tool_logits: NDArray[np.floating], calibration: Calibration, candidates_N: Bool | None) -> Float:
     """(N + 1,) calibrated probabilities over the candidates and END; 0 for all others."""
     scaled = np.asarray(tool_logits, dtype=np.float64) / calibration.temperature
@@ -194,7 +217,7 @@ def _nothing_matches(opening: Opening, calibration: Calibration, options: Decodi
 def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Generator[Ask, StepOutcome, _Branch]:
     """The likeliest complete plan of those that the beam keeps; plans compare by log-probability a decision."""
     limit = options.num_steps or options.max_steps
-    first_logits = _as_float64(opening.tool_logits)
+    first_logits = heard(opening.tool_logits, calibration, options)
     branches = [_Branch(opening.state, first_logits, first_logits, (), 0.0)]
     finished: list[_Branch] = []
     for position in range(limit):
@@ -261,11 +284,11 @@ def _taken(
         resources=_five(outcome.resources),
         depends_on=_depends_on(outcome, len(branch.steps), options.links, calibration),
     )
-    logits = _as_float64(outcome.tool_logits).copy()
+    logits = heard(outcome.tool_logits, calibration, options)
     logits[-1] -= calibration.end_margin
     if _each_once(options):  # what the request said to the first slot of the tools that are left still counts
-        heard = logits[:-1] + FIRST_SLOT_WEIGHT * branch.first_logits[:-1]
-        logits[:-1] = heard / (1 + FIRST_SLOT_WEIGHT)  # as steep as one slot's, for confidence and margins
+        both = logits[:-1] + FIRST_SLOT_WEIGHT * branch.first_logits[:-1]
+        logits[:-1] = both / (1 + FIRST_SLOT_WEIGHT)  # as steep as one slot's, for confidence and margins
     return _Branch(outcome.state, logits, branch.first_logits, (*branch.steps, step), log_probability)
 
 

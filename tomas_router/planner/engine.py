@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tomas_router.features.known_tools import KnownTools
+
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -91,6 +93,15 @@ class Calibration:
     twin_margin: float = 2.0  # logits; tools this close to the best may be swapped by the allocator
     end_margin: float = 0.0  # taken off END's logit after the first step: a plan ends where END wins by more than this
     match_margin: float = 0.0  # logits; a best first tool that leads END by less: no_tool with reason no_match
+    overlap_weight: float = 6.0  # logits that a word overlap of 1 is worth to a tool which training never showed
+    novelty_bonus: float = 2.0  # logits that such a tool gets against those that training showed
+
+    def ranking(self) -> Calibration:
+        """What orders tools, with all that decides about plans left at its defaults.
+
+        Other answers would follow another order, so it cannot be fitted on answers that were recorded.
+        """
+        return Calibration(overlap_weight=self.overlap_weight, novelty_bonus=self.novelty_bonus)
 
 
 class RoutingEngine(Protocol):
@@ -100,6 +111,7 @@ class RoutingEngine(Protocol):
     fingerprint: str  # changes whenever weights change; part of every cache key
     calibration: Calibration
     max_prefix_tools: int
+    known_tools: KnownTools | None  # None: nobody noted which tools training showed
 
     def prepare_tools(self, tools: Any, profiling: Any | None) -> ToolBatch:
         """Tokenises and scales tools (``Sequence[ToolSpec]``, ``ProfilingTable | None``)."""

@@ -23,6 +23,7 @@ from tomas_router.planner.decoding import MAX_STEPS, DecodingOptions, RawPlan, d
 from tomas_router.planner.engine import BatchEngine, CurveWindow, OpenRequest, RoutingEngine, ToolEncodings
 from tomas_router.planner.input_size import input_size
 from tomas_router.planner.margins import NO_MARGINS, PredictionMargins
+from tomas_router.planner.novelty import Novelty
 from tomas_router.planner.plan_search import SearchLimits
 from tomas_router.planner.plan_writer import PlanWriter, step_id
 from tomas_router.planner.retrieval import shortlist
@@ -100,6 +101,7 @@ class Planner:
         self.beam_width = beam_width
         self.margins = margins
         self._encodings = EncodingCache(engine, cache_dir)
+        self._novelty = Novelty(engine.known_tools)
 
     @classmethod
     def load(
@@ -260,6 +262,12 @@ class Planner:
         """What the network says before anything is allocated; arguments as for ``plan``."""
         return self._decode(self._situation(request, registry, profiling, timeline, tail, horizon_ms, release_ms))
 
+    def decoding_options(
+        self, request: AnyRequest, registry: ToolRegistry | None = None, profiling: AnyProfile = None
+    ) -> DecodingOptions:
+        """How ``propose`` reads the network's answers to a request; for those who read recorded answers again."""
+        return self._asked(self._situation(request, registry, profiling, None, None, None, None))[1]
+
     def encode(self, registry: ToolRegistry | None = None, profiling: AnyProfile = None) -> ToolEncodings:
         """Encodes the tools ahead of the first request."""
         return self._encodings.encodings(*self._tools(registry, profiling))
@@ -322,9 +330,12 @@ class Planner:
             mask[candidates] = True
         vector = self.engine.retrieval_vector(request.instruction)
         chosen = shortlist(tools.retrieval_ND, vector, self.engine.max_prefix_tools, candidates)
+        novelty = self._novelty.of(situation.registry)
         options = DecodingOptions(
             num_steps=request.num_steps,
             candidates_N=mask,
+            novel_N=None if novelty is None else novelty.novel_N,
+            overlap_N=None if novelty is None else novelty.overlap(request.instruction),
             links=request.links,
             max_steps=max(self.max_steps, request.num_steps or 0),
             beam_width=self.beam_width,

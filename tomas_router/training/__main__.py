@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from tomas_router.config import RunConfig, TrainConfig, load_config
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.training.adapt import adapt, show
@@ -25,6 +26,7 @@ from tomas_router.training.checkpoint import (
     save_checkpoint,
     save_statistics,
     write_ending,
+    write_known_tools,
     write_trained_on,
 )
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
@@ -171,6 +173,7 @@ def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
     final = args.out / "final"
     save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
+    write_known_tools(final, trainer.sampler.tools_shown(), KnownTools.read(args.init) if args.init else KnownTools())
     calibration = trainer.statistics.calibration if args.no_calibration else calibrate_final(trainer, final)
     ending = trainer.ending()
     write_ending(final, ending)

@@ -19,13 +19,14 @@ from rich.table import Table
 from tomas_router.config import RunConfig, TrainConfig
 from tomas_router.datasets.recorded_runs import observed_profile, rows_of_runs
 from tomas_router.datasets.rows import Row, load_rows, to_json
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.recorded_run import RecordedRun, read_runs
 from tomas_router.schema.registry import ToolRegistry, load_tool_registry
 from tomas_router.shipped import model_dir
 from tomas_router.training.artifacts import load_start
-from tomas_router.training.checkpoint import Checkpoint, save_checkpoint, write_trained_on
+from tomas_router.training.checkpoint import Checkpoint, save_checkpoint, write_known_tools, write_trained_on
 from tomas_router.training.loop import Trainer
 
 MINE = "mine"
@@ -103,7 +104,9 @@ def adapt(
     # The start's thresholds stay: a few dozen requests are too few to fit new ones.
     save_checkpoint(out / "final", trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(out / "final", trainer.sampler.names, checkpoint.trained_on)
-    after = measure(replace(checkpoint, model=trainer.model.eval()), data)
+    write_known_tools(out / "final", trainer.sampler.tools_shown(), checkpoint.known_tools)
+    shown = KnownTools.read(out / "final")
+    after = measure(replace(checkpoint, model=trainer.model.eval(), known_tools=shown), data)
     held_out = sum(row.split == "val" for row in rows)
     return Adapted(out / "final", held_out, before, after, out / "profiling.csv" if len(profile) else None)
 

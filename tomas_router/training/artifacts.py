@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tomas_router.errors import MissingExtraError, UntrainedModelError
 from tomas_router.features.curve import CurveScaler
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.planner.engine import Calibration
@@ -142,7 +143,15 @@ def load_artifacts(directory: str | Path, device: str = "cpu") -> Checkpoint:
     model.backbone.lm.tie_weights()
     tokenizer_path = directory / manifest.tokenizer
     tokenizer = TextTokenizer.load(tokenizer_path)
-    return Checkpoint(model.eval(), config, _statistics(manifest), tokenizer, tokenizer_path, manifest.trained_on)
+    return Checkpoint(
+        model.eval(),
+        config,
+        _statistics(manifest),
+        tokenizer,
+        tokenizer_path,
+        manifest.trained_on,
+        KnownTools.read(directory),
+    )
 
 
 def _graphs(directory: Path, manifest: Manifest) -> Iterator[tuple[str, ModelProto]]:

@@ -6,8 +6,8 @@ B requests, N tools of the pool, K plan steps. Everything is numpy and seeded; t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from tomas_router.datasets.timeline_generator import draw_timeline
 from tomas_router.datasets.wordy import wordy
 from tomas_router.features.tool_rows import SIZE_INDEX
 from tomas_router.runtime.resource_predictor import ResourcePredictor
+from tomas_router.schema.registry import ToolSpec
 from tomas_router.training.short_lists import short_list
 from tomas_router.training.sources import GATE_ONLY, Source
 
@@ -87,6 +88,20 @@ class Augmentation:
     short_list_lacks_tool: float = 0.3
     whole_registry: bool = False
     """Offer tools that no row uses as well: for measuring, not for training (see ``Source.answers``)."""
+
+    def changed(self, shares: Mapping[str, float]) -> Augmentation:
+        """The same with other shares.
+
+        Raises:
+            ValueError: A name is unknown, or a share does not lie in 0..1.
+        """
+        names = [field.name for field in fields(self) if field.name != "whole_registry"]
+        for name, share in shares.items():
+            if name not in names:
+                raise ValueError(f"train.augmentation knows {', '.join(names)}, got {name!r}")
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"train.augmentation.{name} must lie in 0..1, got {share}")
+        return replace(self, **shares)  # type: ignore[arg-type]  # all of them are shares
 
 
 NO_AUGMENTATION = Augmentation(*(0.0,) * 12, whole_registry=True)
@@ -198,6 +213,11 @@ class BatchSampler:
         self.augmentation, self.token_budget, self.max_task_tokens = augmentation, token_budget, max_task_tokens
         self.seed = seed
         self.rng = np.random.default_rng(seed)
+
+    def tools_shown(self) -> list[ToolSpec]:
+        """All tools that batches may show."""
+        drawn = [self.sources[name] for name in self.names]
+        return [source.registry[tool] for source in drawn for tool in source.answers]
 
     def draw(self, number: int) -> Batch:
         """Batch ``number``, of one source."""

@@ -23,11 +23,13 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tomas_router.config import ModelConfig
 from tomas_router.errors import UntrainedModelError
 from tomas_router.features.curve import CurveScaler
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.model.backbone import QwenBackbone
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
+from tomas_router.schema.registry import ToolSpec
 from tomas_router.training.lora import is_adapter, load_lora, merge_lora, plain_name, save_lora
 
 TRAINED_ON = "trained_on.json"
@@ -69,6 +71,8 @@ class Checkpoint:
     tokenizer_path: Path
     trained_on: tuple[str, ...] | None = None
     """Names of the sources whose tools training showed, those of earlier runs included; None where nobody noted it."""
+    known_tools: KnownTools | None = None
+    """Their tools, likewise."""
 
 
 def save_checkpoint(
@@ -161,7 +165,9 @@ def _around(model: TOMASLLMModel, directory: Path) -> Checkpoint:
     statistics = Statistics.from_json(json.loads((directory / "statistics.json").read_text()))
     path = directory / "tokenizer.json"
     tokenizer = TextTokenizer.load(path)
-    return Checkpoint(model.eval(), model.config, statistics, tokenizer, path, read_trained_on(directory))
+    return Checkpoint(
+        model.eval(), model.config, statistics, tokenizer, path, read_trained_on(directory), KnownTools.read(directory)
+    )
 
 
 def restore(directory: Path, model: TOMASLLMModel, device: str = "cpu") -> None:
@@ -188,6 +194,18 @@ def write_trained_on(directory: Path, names: Iterable[str], before: tuple[str, .
     """
     if before is not None:
         (directory / TRAINED_ON).write_text(json.dumps(sorted({*names, *before})) + "\n", encoding="utf-8")
+
+
+def write_known_tools(directory: Path, tools: Iterable[ToolSpec], before: KnownTools | None) -> None:
+    """Notes which tools a model has met.
+
+    Args:
+        directory: The checkpoint.
+        tools: Those that this run showed.
+        before: Those of the model that the run began with. None, not known, leaves all unknown.
+    """
+    if before is not None:
+        (KnownTools.of(tools) | before).write(directory)
 
 
 def write_ending(directory: Path, record: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from tomas_router.model.tomas_model import Decisions, EncodedTools, TeacherForci
 from tomas_router.planner.engine import Calibration
 from tomas_router.runtime.resource_predictor import ResourcePredictor
 from tomas_router.training.average import WeightAverage
-from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Batch, BatchSampler
+from tomas_router.training.batches import NO_AUGMENTATION, T_INF_MS, Augmentation, Batch, BatchSampler
 from tomas_router.training.checkpoint import Statistics, restore, save_checkpoint
 from tomas_router.training.explanation import explanation_loss
 from tomas_router.training.feed import Feed
@@ -106,6 +106,7 @@ class Trainer:
             self.train_config.seed,
             self.train_config.token_budget,
             self.train_config.max_train_task_tokens,
+            Augmentation().changed(self.train_config.augmentation),
         )
         set_mode(model, self.train_config)
         rounded = model.backbone.layers if self.train_config.round_from is not None else []

@@ -1,0 +1,46 @@
+"""What decoding must know of tools that the network never met in training; N tools."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tomas_router.features.known_tools import KnownTools
+from tomas_router.planner.word_overlap import WordOverlap
+from tomas_router.schema.registry import ToolRegistry
+
+
+class NovelTools:
+    """A registry's tools that training never showed."""
+
+    def __init__(self, registry: ToolRegistry, known: KnownTools) -> None:
+        self.registry = registry
+        self.novel_N: NDArray[np.bool_] = ~known.know(registry.tools)
+
+    def overlap(self, instruction: str) -> NDArray[np.float64] | None:
+        """(N,) words in common with a request; None where no tool is new."""
+        return self._overlap.of(instruction) if self.novel_N.any() else None
+
+    @cached_property
+    def _overlap(self) -> WordOverlap:
+        return WordOverlap([f"{tool.name} {tool.desc}" for tool in self.registry])
+
+
+class Novelty:
+    """Remembers the last registry, since agents ask over the same one again and again; threads may share it."""
+
+    def __init__(self, known: KnownTools | None) -> None:
+        """``known``: tools that training showed; None where nobody noted them, and then nothing is new."""
+        self._known = known
+        self._last: NovelTools | None = None
+
+    def of(self, registry: ToolRegistry) -> NovelTools | None:
+        """None where nobody noted which tools training showed."""
+        if self._known is None:
+            return None
+        last = self._last
+        if last is None or last.registry is not registry:
+            last = self._last = NovelTools(registry, self._known)
+        return last
