@@ -94,7 +94,7 @@ class Calibration:
     end_margin: float = 0.0  # taken off END's logit after the first step: a plan ends where END wins by more than this
     match_margin: float = 0.0  # logits; a best first tool that leads END by less: no_tool with reason no_match
     overlap_weight: float = 6.0  # logits that a word overlap of 1 is worth to a tool which training never showed
-    novelty_bonus: float = 2.0  # logits that such a tool gets against those that training showed
+    novelty_bonus: float = 1.0  # logits that such a tool gets against those that training showed
 
     def ranking(self) -> Calibration:
         """What orders tools, with all that decides about plans left at its defaults.
