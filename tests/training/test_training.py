@@ -11,18 +11,19 @@ torch = pytest.importorskip("torch")
 
 from tests import tiny
 from tomas_router.config import load_config
+from tomas_router.datasets.rows import Row, Step
 from tomas_router.datasets.worlds import VAL_WORLDS
 from tomas_router.errors import UntrainedModelError
 from tomas_router.features.known_tools import KnownTools
 from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
-from tomas_router.schema.registry import ToolSpec
+from tomas_router.schema.registry import ToolRegistry, ToolSpec
 from tomas_router.training import __main__ as command
 from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, Augmentation, BatchSampler
 from tomas_router.training.checkpoint import load_checkpoint
 from tomas_router.training.loop import Trainer
-from tomas_router.training.sources import load_own, load_world_source, validation_paths
+from tomas_router.training.sources import FAMILIAR_ROWS, Source, load_own, load_world_source, validation_paths
 from tomas_router.training.text_states import TextStates
 
 pytestmark = pytest.mark.m4
@@ -190,7 +191,8 @@ def test_final_checkpoint_when_written_is_calibrated_on_validation_rows(
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=True))
     known = KnownTools.read(tmp_path / "final")
     assert known is not None
-    assert known.know(run.sampler.tools_shown()).all()
+    assert len(run.sampler.familiar_tools()) > 1000
+    assert known.know(run.sampler.familiar_tools()).all()
     assert not known.know([ToolSpec(name="new", desc="Came after training.")]).any()
     assert load_checkpoint(tmp_path / "final").statistics == run.statistics
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=False))
@@ -276,3 +278,18 @@ def test_augmentation_when_shares_are_given_replaces_those_alone() -> None:
 def test_augmentation_when_a_share_is_wrong_names_it(shares: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Augmentation().changed(shares)
+
+
+def test_familiar_tools_are_those_that_enough_rows_use_twins_together() -> None:
+    registry = ToolRegistry(
+        [
+            ToolSpec(name="often", desc="Used often."),
+            ToolSpec(name="seldom", desc="Used seldom."),
+            ToolSpec(name="on_gpu", desc="One of twins.", tags=("group:job",)),
+            ToolSpec(name="on_cpu", desc="The other one.", tags=("group:job",)),
+        ]
+    )
+    used = ["often"] * FAMILIAR_ROWS + ["seldom"] * (FAMILIAR_ROWS - 1) + ["on_gpu"] * (FAMILIAR_ROWS - 1) + ["on_cpu"]
+    rows = tuple(Row(f"r{i}", "Do it.", (Step(tool), Step(tool))) for i, tool in enumerate(used))
+    found = Source("mine", registry, None, rows).familiar
+    assert [tool.name for tool in found] == ["often", "on_gpu", "on_cpu"]

@@ -1,6 +1,6 @@
-"""Which tools a network met in training, by what it reads of them.
+"""Which tools a network knows by heart from its training, by what it reads of them.
 
-A tool that training showed answers its requests with larger logits than one that it never showed, however well both
+Such a tool answers its requests with larger logits than one that training never or hardly showed, however well both
 fit. The planner therefore has to know which is which (``planner.decoding``); names alone would not do, since another
 tool may carry the same one.
 """

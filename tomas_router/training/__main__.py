@@ -173,7 +173,8 @@ def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
     final = args.out / "final"
     save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
-    write_known_tools(final, trainer.sampler.tools_shown(), KnownTools.read(args.init) if args.init else KnownTools())
+    before = KnownTools.read(args.init) if args.init else KnownTools()
+    write_known_tools(final, trainer.sampler.familiar_tools(), before)
     calibration = trainer.statistics.calibration if args.no_calibration else calibrate_final(trainer, final)
     ending = trainer.ending()
     write_ending(final, ending)

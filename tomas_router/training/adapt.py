@@ -104,7 +104,7 @@ def adapt(
     # The start's thresholds stay: a few dozen requests are too few to fit new ones.
     save_checkpoint(out / "final", trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(out / "final", trainer.sampler.names, checkpoint.trained_on)
-    write_known_tools(out / "final", trainer.sampler.tools_shown(), checkpoint.known_tools)
+    write_known_tools(out / "final", trainer.sampler.familiar_tools(), checkpoint.known_tools)
     shown = KnownTools.read(out / "final")
     after = measure(replace(checkpoint, model=trainer.model.eval(), known_tools=shown), data)
     held_out = sum(row.split == "val" for row in rows)

@@ -214,10 +214,9 @@ class BatchSampler:
         self.seed = seed
         self.rng = np.random.default_rng(seed)
 
-    def tools_shown(self) -> list[ToolSpec]:
-        """All tools that batches may show."""
-        drawn = [self.sources[name] for name in self.names]
-        return [source.registry[tool] for source in drawn for tool in source.answers]
+    def familiar_tools(self) -> list[ToolSpec]:
+        """Tools that so many rows ask for that training knows them by heart (``Source.familiar``)."""
+        return [tool for name in self.names for tool in self.sources[name].familiar]
 
     def draw(self, number: int) -> Batch:
         """Batch ``number``, of one source."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from tomas_router.datasets.worlds import (
 from tomas_router.features.tool_rows import Float, raw_features
 from tomas_router.schema.findings import FindingLog
 from tomas_router.schema.profiling import ProfilingTable, load_profiling_matrix
-from tomas_router.schema.registry import ToolRegistry, load_tool_registry
+from tomas_router.schema.registry import ToolRegistry, ToolSpec, load_tool_registry
 from tomas_router.shipped import instructions_path, profiling_path, registry_path
 from tomas_router.training.prepared_rows import Part, read_prepared
 from tomas_router.training.short_lists import WordLikeness
@@ -34,6 +35,8 @@ GATE_ONLY = "tool_needed"
 WORLDS = "worlds"
 GENERATED = (OWN, WORLDS)
 """Sources that the project composes; others are public and read from a folder."""
+FAMILIAR_ROWS = 20
+"""From so many rows on a tool is known by heart; before, what its text says decides (docs/experiments.md, 14)."""
 MAX_STEPS = 8
 """Longer plans are left out of training batches, where every request is padded to the longest."""
 
@@ -57,6 +60,13 @@ class Source:
         used = {step.tool for row in self.rows for step in row.steps} or set(self.registry.names)
         groups = {self.registry[name].group for name in used} - {None, ""}
         return tuple(tool.name for tool in self.registry if tool.name in used or tool.group in groups)
+
+    @cached_property
+    def familiar(self) -> tuple[ToolSpec, ...]:
+        """Tools that at least ``FAMILIAR_ROWS`` rows use; rows of twins count for each other: the curve decides."""
+        uses = Counter(tool for row in self.rows for tool in {step.tool for step in row.steps})
+        twins = {tool.name: self.registry.in_group(tool.group) or (tool.name,) for tool in self.registry}
+        return tuple(tool for tool in self.registry if sum(uses[twin] for twin in twins[tool.name]) >= FAMILIAR_ROWS)
 
     @cached_property
     def requests_of(self) -> dict[str, tuple[str, ...]]:
