@@ -62,6 +62,14 @@ def test_novelty_follows_the_registry() -> None:
         assert [n.novel_N.tolist() for n in (novelty.of(first), novelty.of(second)) if n] == [[False, True], [True]]
 
 
+def test_novelty_indexes_the_same_tools_once_however_often_their_registry_is_made() -> None:
+    novelty = Novelty(KnownTools())
+    first = novelty.of(ToolRegistry([OCR, SEARCH]))
+    assert novelty.of(ToolRegistry([OCR, SEARCH])) is first
+    described = ToolSpec(name=SEARCH.name, desc="Searches a folder.")
+    assert novelty.of(ToolRegistry([OCR, described])) is not first
+
+
 def test_word_overlap_counts_telling_words_in_any_form() -> None:
     overlap = WordOverlap(["printStationery Prints menus and cards.", "send_mail Sends mail.", "plot Draws a chart."])
     found = overlap.of("Have 60 menus and ten table numbers printed, please")

@@ -17,6 +17,7 @@ class NovelTools:
 
     def __init__(self, registry: ToolRegistry, known: KnownTools) -> None:
         self.registry = registry
+        self.texts = _texts(registry)
         self.novel_N: NDArray[np.bool_] = ~known.know(registry.tools)
 
     def overlap(self, instruction: str) -> NDArray[np.float64] | None:
@@ -25,11 +26,14 @@ class NovelTools:
 
     @cached_property
     def _overlap(self) -> WordOverlap:
-        return WordOverlap([f"{tool.name} {tool.desc}" for tool in self.registry])
+        return WordOverlap([f"{name} {desc}" for name, desc in self.texts])
 
 
 class Novelty:
-    """Remembers the last registry, since agents ask over the same one again and again; threads may share it."""
+    """Remembers the last tools, since agents ask over the same ones again and again; threads may share it.
+
+    Live sources make a registry anew for every request, so it is the texts that count.
+    """
 
     def __init__(self, known: KnownTools | None) -> None:
         """``known``: tools that training showed; None where nobody noted them, and then nothing is new."""
@@ -41,6 +45,10 @@ class Novelty:
         if self._known is None:
             return None
         last = self._last
-        if last is None or last.registry is not registry:
+        if last is None or not (last.registry is registry or last.texts == _texts(registry)):
             last = self._last = NovelTools(registry, self._known)
         return last
+
+
+def _texts(registry: ToolRegistry) -> list[tuple[str, str]]:
+    return [(tool.name, tool.desc) for tool in registry]
