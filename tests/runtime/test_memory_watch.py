@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -46,6 +47,23 @@ def test_peak_when_a_child_process_takes_memory_counts_it():
     assert use.peak_bytes >= 60 * MIB
 
 
+def test_peak_when_an_older_child_ends_meanwhile_is_not_hidden_by_what_it_held():
+    child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
+    until = time.monotonic() + 30
+    while (resident_bytes() or {}).get(child.pid, 0) < 60 * MIB and time.monotonic() < until:
+        time.sleep(0.01)
+    watch = MemoryWatch(look_s=0.01)
+    use = watch.begin()
+    child.communicate()  # 64 MiB and an interpreter less than before
+    held = touched(48)
+    while (use.peak_bytes or 0) < 40 * MIB and time.monotonic() < until:
+        time.sleep(0.01)
+    del held
+    watch.end(use)
+    assert use.peak_bytes is not None
+    assert 40 * MIB <= use.peak_bytes <= 100 * MIB
+
+
 def test_calls_when_they_overlap_say_that_they_were_not_alone():
     watch = MemoryWatch()
     first = watch.begin()
@@ -79,4 +97,4 @@ def test_watch_when_nothing_runs_any_more_has_no_thread():
 def test_memory_when_asked_is_that_of_this_process_at_least():
     held = resident_bytes()
     assert held is not None
-    assert held > 10 * MIB
+    assert held[os.getpid()] > 10 * MIB

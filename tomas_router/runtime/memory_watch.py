@@ -2,15 +2,16 @@
 
 One thread looks at the process and all its children while any call runs. A call's peak is what they held at most above
 what they held when it began, so a call that finds its libraries and models loaded takes less than one in a fresh
-process (``tomas profile`` measures those). Calls that run at the same time cannot be told apart: each sees what all of
-them take, and says that it was not alone.
+process (``tomas profile`` measures those). What a child held that was there before, and ended meanwhile, is no room
+for others: each look compares with those that are still there. Calls that run at the same time cannot be told apart:
+each sees what all of them take, and says that it was not alone.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -30,20 +31,21 @@ class MemoryUse:
     alone: bool = True
     """Whether no other watched call ran meanwhile."""
     ended: bool = False
-    _before: int | None = field(default=None, repr=False)
+    _before: Mapping[int, int] | None = field(default=None, repr=False)
 
     @property
     def peak_gb(self) -> float | None:
         """GiB."""
         return None if self.peak_bytes is None else round(self.peak_bytes / GIB, 6)
 
-    def saw(self, held: int | None) -> None:
-        """Takes one look into account."""
+    def saw(self, held: Mapping[int, int] | None) -> None:
+        """Takes one look into account: bytes by process."""
         if held is None:
             return
         if self._before is None:
             self._before = held
-        self.peak_bytes = max(self.peak_bytes or 0, held - self._before)
+        above = sum(now - self._before.get(pid, 0) for pid, now in held.items())
+        self.peak_bytes = max(self.peak_bytes or 0, above)
 
 
 class MemoryWatch:
@@ -90,14 +92,14 @@ class MemoryWatch:
 MEMORY_WATCH = MemoryWatch()
 
 
-def resident_bytes() -> int | None:
-    """Memory of this process and all its children now; None where the system does not say.
+def resident_bytes() -> dict[int, int] | None:
+    """Memory of this process and all its children now, by process; None where the system does not say.
 
     Pages that a forked child shares with its parent count twice, so the sum can be too large and is never too small.
     """
     own = _resident(os.getpid())
     if own is not None:
-        return own + sum(_resident(pid) or 0 for pid in _children(os.getpid(), MAX_DEPTH))
+        return {pid: _resident(pid) or 0 for pid in _children(os.getpid(), MAX_DEPTH)} | {os.getpid(): own}
     return _by_psutil()
 
 
@@ -132,14 +134,14 @@ def _words(path: str) -> list[bytes]:
         os.close(file)
 
 
-def _by_psutil() -> int | None:
+def _by_psutil() -> dict[int, int] | None:
     try:
         import psutil
     except ImportError:
         return None
     process = psutil.Process()
-    held = 0
+    held = {}
     for member in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):
-            held += int(member.memory_info().rss)
+            held[int(member.pid)] = int(member.memory_info().rss)
     return held
