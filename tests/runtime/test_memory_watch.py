@@ -53,14 +53,13 @@ watch.end(use)
 
 
 def test_peak_when_a_child_process_takes_memory_counts_it():
-    watch = MemoryWatch(look_s=0.01)
-    use = watch.begin()
-    child = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
-    until = time.monotonic() + 30
-    while (use.peak_bytes or 0) < 60 * MIB and time.monotonic() < until:
-        time.sleep(0.01)
-    child.communicate()
-    watch.end(use)
+    use = in_a_fresh_process(f"""
+use = watch.begin()
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE)
+wait_for(lambda: use.peak_bytes >= 60 * MIB)
+child.communicate()
+watch.end(use)
+""")
     assert use.peak_bytes is not None
     assert use.peak_bytes >= 60 * MIB
 
