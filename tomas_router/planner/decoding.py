@@ -45,7 +45,7 @@ class DecodingOptions:
     num_steps: int | None = None
     """Exactly so many steps: the gate, END and the confidence threshold have no say, because the caller has decided."""
     candidates_N: Bool | None = None  # True = may be chosen; None = all
-    novel_N: Bool | None = None  # True = training never showed the tool; None = nobody knows
+    novel_N: Bool | None = None  # True = training never or hardly showed the tool; None = nobody knows
     overlap_N: Float | None = None  # words that request and tool have in common, 0 to 1
     links: Links = "dataflow"
     max_steps: int = MAX_STEPS

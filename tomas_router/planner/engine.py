@@ -111,7 +111,7 @@ class RoutingEngine(Protocol):
     fingerprint: str  # changes whenever weights change; part of every cache key
     calibration: Calibration
     max_prefix_tools: int
-    known_tools: KnownTools | None  # None: nobody noted which tools training showed
+    known_tools: KnownTools | None  # those that training knows by heart; None: nobody noted them
 
     def prepare_tools(self, tools: Any, profiling: Any | None) -> ToolBatch:
         """Tokenises and scales tools (``Sequence[ToolSpec]``, ``ProfilingTable | None``)."""

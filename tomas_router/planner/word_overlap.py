@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tomas_router.features.words import content_stems
+from tomas_router.features.words import content_stems, unit_length
 
 Float = NDArray[np.float64]
 
@@ -43,6 +43,4 @@ class WordOverlap:
 
     def _unit(self, count: Counter[str]) -> dict[str, float]:
         rarity = self._rarity
-        known = {word: (1.0 + np.log(times)) * rarity[word] for word, times in count.items() if word in rarity}
-        length = float(np.sqrt(sum(weight * weight for weight in known.values()))) or 1.0
-        return {word: weight / length for word, weight in known.items()}
+        return unit_length({w: (1.0 + np.log(times)) * rarity[w] for w, times in count.items() if w in rarity})

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomas_router.features.words import unit_length
 from tomas_router.schema.registry import ToolRegistry
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\dA-Z_\u2e80-\uffff]+|\d+|[\u2e80-\uffff]")
@@ -32,7 +33,7 @@ class WordLikeness:
         words = {tool.name: _words(f"{tool.name} {tool.desc}") for tool in registry}
         tools_with = Counter(word for found in words.values() for word in found)
         rarity = {word: float(np.log(len(words) / count)) for word, count in tools_with.items()}
-        self._weights = {name: _unit({word: rarity[word] for word in found}) for name, found in words.items()}
+        self._weights = {name: unit_length({word: rarity[word] for word in found}) for name, found in words.items()}
 
     def among(self, pool: Sequence[str]) -> NDArray[np.float64]:
         """(N, N) cosines of the tools of a pool, in its order."""
@@ -78,8 +79,3 @@ def short_list(
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(word.lower() for word in WORD.findall(text))
-
-
-def _unit(weights: Mapping[str, float]) -> dict[str, float]:
-    length = float(np.sqrt(sum(weight * weight for weight in weights.values()))) or 1.0
-    return {word: weight / length for word, weight in weights.items()}
