@@ -180,6 +180,26 @@ def test_out_of_memory_when_in_a_node_is_tried_once_more_with_more(gib, status):
     assert ledger.bookings() == ()
 
 
+def test_out_of_memory_when_another_step_still_runs_is_tried_once_more_and_done():
+    got, ledger = [], memory()
+
+    @tool
+    def patient() -> str:
+        """Runs until the other one has ended, and holds its part of the booking meanwhile."""
+        ended = eventually(lambda: len(got) == 2 and len(ledger.bookings()) == 1)
+        time.sleep(0.1)
+        return f"the other one ended: {ended}"
+
+    plan = static_plan("hungry", "patient", links="parallel", latency_ms=5)
+    made = graph(plan, [hungry(4, got), patient], ledger, profiling=profile("hungry", 0.25, 8))
+    results = made.invoke({"request": "x"})["tool_results"]
+    assert [(r["status"], r["output"]) for _, r in sorted(results.items())] == [
+        ("done", "enough"),
+        ("done", "the other one ended: True"),
+    ]
+    assert (got, ledger.bookings()) == ([0.25, 8], ())
+
+
 def test_out_of_memory_when_more_needs_the_whole_machine_gives_back_what_was_not_enough_first():
     got, ledger = [], memory()
     rows = ProfilingTable.from_rows([ROW | {"tool": "hungry", "cpu_core": 3, "cpu_mem_gb": 8}])

@@ -115,3 +115,13 @@ def test_ledger_when_gone_at_the_end_leaves_the_work_done_and_says_so(
     with KeepLease(ledger, booking, lease_ms=60_000):
         ledger.path.unlink()
     assert "was not released and ends with its lease" in caplog.text
+
+
+def test_step_when_released_early_leaves_the_others_and_is_not_released_again(ledger: Ledger) -> None:
+    booking = book(ledger, piece(60_000), piece(60_000), lease_ms=LEASE_MS)
+    with KeepLease(ledger, booking, lease_ms=LEASE_MS, step=0) as lease:
+        lease.release()
+        assert set(ledger.booking(booking).reservations) == {1}
+        lease.release()
+    assert set(ledger.booking(booking).reservations) == {1}
+    assert not lease.lost.is_set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from tomas_router.langgraph.tool_call import call_tool
 from tomas_router.runtime.completions import CallKey, Completions, NotRecordableError
 from tomas_router.runtime.keep_lease import KeepLease
 from tomas_router.runtime.ledger import Ledger
-from tomas_router.runtime.ledger_errors import LeaseLostError, LedgerBusyError, LedgerFileError
+from tomas_router.runtime.ledger_errors import LedgerBusyError, LedgerFileError
 from tomas_router.schema.plan import PlanStep, ToolPlan
 from tomas_router.schema.profiling import ResourceConfig
 
@@ -118,14 +118,13 @@ class PlanRun:
         self, step: PlanStep, position: int, args: dict[str, Any], idempotency_key: str, error: Exception
     ) -> Any:
         """Once more after running out of memory, in a larger configuration; the first one is given back before."""
-        if self.ledger is not None and self.plan.booking_id is not None:
-            with suppress(LeaseLostError):
-                self.ledger.release(self.plan.booking_id, step=position)
+        if (lease := self._leases.get(position)) is not None:
+            lease.release()
         try:
             with self.larger.admit(
                 step.tool_name, step, thread_id=self.thread_id, larger_than=step.resource_config
-            ) as lease:
-                return self._once(step, args, idempotency_key, lease.config, lambda: lease.lost())
+            ) as admitted:
+                return self._once(step, args, idempotency_key, admitted.config, lambda: admitted.lost())
         except InfeasibleError as none:
             raise MemoryError(f"it ran out of memory, and not more of it can be had: {none.reason}") from error
 

@@ -65,6 +65,12 @@ class KeepLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Releases before the block ends, which then has nothing left to release; again does nothing."""
+        if self._done.is_set():
+            return
         self._done.set()
         self._thread.join()
         try:
