@@ -1,10 +1,11 @@
 """Writes a model directory's manifest again in the current version, with a checksum, after checking every file.
 
-    python -m export.seal DIR [--calibration FILE] [--known-tools DIR]
+    python -m export.seal DIR [--calibration FILE] [--known-tools DIR] [--request-words DIR]
 
 For directories that an older version exported, whose manifest was edited on purpose, that get the calibration which
-``tomas calibrate --out FILE`` fitted, or a list of the tools that training showed. The other files stay as they are,
-and one that is not what the manifest says is refused.
+``tomas calibrate --out FILE`` fitted, a list of the tools that training showed, or the words of its requests
+(``python -m tomas_router.training.request_words``). The other files stay as they are, and one that is not what the
+manifest says is refused.
 """
 
 from __future__ import annotations
@@ -19,15 +20,21 @@ from pathlib import Path
 from export.manifest import LEAST_ONNXRUNTIME, file_entry, fingerprint
 from tomas_router.errors import TomasRouterError
 from tomas_router.features.known_tools import KNOWN_TOOLS, KnownTools
+from tomas_router.features.request_words import REQUEST_WORDS, RequestWords
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema.file_check import check_hash, check_size
 from tomas_router.schema.manifest import MANIFEST, Manifest, manifest_text, parse_manifest
 
 
-def seal(directory: Path, calibration: Calibration | None = None, known_tools: KnownTools | None = None) -> Manifest:
+def seal(
+    directory: Path,
+    calibration: Calibration | None = None,
+    known_tools: KnownTools | None = None,
+    request_words: RequestWords | None = None,
+) -> Manifest:
     """Rewrites ``manifest.json``, with a calibration where one is given; on an error it is left as it was.
 
-    With ``known_tools``, ``known_tools.txt`` is written too.
+    With ``known_tools`` or ``request_words``, their files are written too.
 
     Raises:
         ArtifactMismatchError: A file is not what the manifest says.
@@ -42,9 +49,15 @@ def seal(directory: Path, calibration: Calibration | None = None, known_tools: K
         manifest = manifest.model_copy(update={"least_onnxruntime": LEAST_ONNXRUNTIME})
     if calibration is not None:
         manifest = manifest.model_copy(update={"calibration": asdict(calibration)})
+    written = {}
     if known_tools is not None:
         known_tools.write(directory)
-        files = dict(sorted({**manifest.files, KNOWN_TOOLS: file_entry(directory / KNOWN_TOOLS)}.items()))
+        written[KNOWN_TOOLS] = file_entry(directory / KNOWN_TOOLS)
+    if request_words is not None:
+        request_words.write(directory)
+        written[REQUEST_WORDS] = file_entry(directory / REQUEST_WORDS)
+    if written:
+        files = dict(sorted({**manifest.files, **written}.items()))
         manifest = manifest.model_copy(update={"files": files, "fingerprint": fingerprint(files)})
     path.write_bytes(manifest_text(manifest).encode())
     return parse_manifest(path)
@@ -74,13 +87,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--known-tools", type=Path, metavar="DIR", help="checkpoint or model whose known_tools.txt is taken over"
     )
+    parser.add_argument(
+        "--request-words", type=Path, metavar="DIR", help="folder or model whose request_words.npz is taken over"
+    )
     args = parser.parse_args(argv)
     try:
         calibration = None if args.calibration is None else read_calibration(args.calibration)
-        known = None if args.known_tools is None else KnownTools.read(args.known_tools)
+        known = None if args.known_tools is None else KnownTools.read(args.known_tools, words=False)
         if args.known_tools is not None and known is None:
             raise ValueError(f"{args.known_tools} holds no {KNOWN_TOOLS}")
-        manifest = seal(args.directory, calibration, known)
+        words = None if args.request_words is None else RequestWords.read(args.request_words)
+        if args.request_words is not None and words is None:
+            raise ValueError(f"{args.request_words} holds no {REQUEST_WORDS}")
+        manifest = seal(args.directory, calibration, known, words)
     except (TomasRouterError, ValueError, OSError) as error:
         print(f"cannot seal {args.directory}: {error}", file=sys.stderr)
         return 2

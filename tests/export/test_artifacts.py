@@ -31,7 +31,8 @@ from tomas_router.cli.main import main as tomas
 from tomas_router.engines import onnx_engine
 from tomas_router.engines.onnx_engine import OnnxEngine
 from tomas_router.errors import ArtifactMismatchError, ModelArtifactError
-from tomas_router.features.known_tools import KnownTools
+from tomas_router.features.known_tools import KnownTools, digest
+from tomas_router.features.request_words import BUCKETS, JobWords, RequestWords
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema import file_check, manifest
 from tomas_router.schema.json_schema import json_schema
@@ -496,13 +497,50 @@ def test_seal_when_given_known_tools_lists_their_file(
         OnnxEngine.load(copy)
 
 
+def test_seal_when_given_request_words_lists_their_file(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = ToolSpec(name="tool", desc="does it")
+    assert seal_main([str(copy), "--request-words", str(tmp_path)]) == 2
+    assert "holds no request_words.npz" in capsys.readouterr().err
+    KnownTools.of([tool], words_of(tool)).write(tmp_path)
+    assert seal_main([str(copy), "--known-tools", str(tmp_path)]) == 0
+    known = OnnxEngine.load(copy).known_tools
+    assert known is not None
+    assert known.words is None
+    assert seal_main([str(copy), "--request-words", str(tmp_path)]) == 0
+    known = OnnxEngine.load(copy).known_tools
+    assert known is not None
+    assert known.words_of([tool]) is not None
+    (copy / "request_words.npz").write_bytes(b"")
+    with pytest.raises(ArtifactMismatchError, match=r"request_words\.npz"):
+        OnnxEngine.load(copy)
+
+
+def test_request_words_that_the_manifest_does_not_name_are_not_read(copy: Path, tmp_path: Path) -> None:
+    tool = ToolSpec(name="tool", desc="does it")
+    KnownTools.of([tool], words_of(tool)).write(tmp_path)
+    assert seal_main([str(copy), "--known-tools", str(tmp_path)]) == 0
+    words_of(tool).write(copy)
+    known = OnnxEngine.load(copy).known_tools
+    assert known is not None
+    assert known.words is None
+
+
+def words_of(tool: ToolSpec) -> RequestWords:
+    even_H = np.ones(BUCKETS, dtype=np.float32)
+    return RequestWords(even_H, [JobWords.of(even_H, 0.0, most=3, least=0.0)], {digest(tool): 0})
+
+
 def test_known_tools_when_the_checkpoint_has_them_are_exported_and_read_back(tmp_path: Path) -> None:
     tool = ToolSpec(name="tool", desc="does it")
-    checkpoint = replace(tiny.save_tiny_checkpoint(tmp_path / "tied", tiny.TIED), known_tools=KnownTools.of([tool]))
+    known = KnownTools.of([tool], words_of(tool))
+    checkpoint = replace(tiny.save_tiny_checkpoint(tmp_path / "tied", tiny.TIED), known_tools=known)
     export(checkpoint, tmp_path / "onnx", "none")
-    for known in (OnnxEngine.load(tmp_path / "onnx").known_tools, load_artifacts(tmp_path / "onnx").known_tools):
-        assert known is not None
-        assert known.know([tool]).all()
+    for found in (OnnxEngine.load(tmp_path / "onnx").known_tools, load_artifacts(tmp_path / "onnx").known_tools):
+        assert found is not None
+        assert found.know([tool]).all()
+        assert found.words_of([tool]) is not None
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_known_tools_are_recognised_by_name_and_description() -> None:
     described = ToolSpec(name=OCR.name, desc="Reads text in scans.")
     others = [OCR, SEARCH, described, ToolSpec(name="OCR", desc=OCR.desc)]
     assert known.know(others).tolist() == [True, False, False, False]
-    assert (known | KnownTools.of([SEARCH])).know(others).tolist() == [True, True, False, False]
+    assert known.over(KnownTools.of([SEARCH])).know(others).tolist() == [True, True, False, False]
 
 
 def test_known_tools_file_holds_digests_and_no_text(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_planner_counts_words_where_tools_are_new() -> None:
 
 
 def test_planner_prefers_a_tool_added_after_training_that_fits_nearly_as_well() -> None:
-    registry = ToolRegistry.from_tools({"name": name, "desc": f"can {name}"} for name in NAMES)
+    registry = ToolRegistry.from_tools({"name": name, "desc": f"can {name} things"} for name in NAMES)
     engine = ScriptedEngine(NEARLY, BONUS)
     assert Planner(engine).plan("do it", registry).steps[0].tool_name == "ocr"
     engine.known_tools = KnownTools.of(tool for tool in registry if tool.name != "search")

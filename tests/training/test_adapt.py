@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 from tests import tiny
 from tomas_router.datasets.rows import Row, load_rows
 from tomas_router.errors import DataValidationError
+from tomas_router.features.known_tools import KnownTools
 from tomas_router.schema.profiling import ProfilingTable
 from tomas_router.schema.registry import load_tool_registry
 from tomas_router.training.__main__ import main
@@ -67,6 +68,32 @@ def test_adapt_when_run_trains_on_the_requests_and_measures_both_ends(tmp_path: 
     moved = {k for k, v in after.state_dict().items() if not v.equal(before.state_dict()[k])}
     assert any(name.startswith("classifier.") for name in moved)
     assert not any(name.startswith("backbone.text.") for name in moved)
+
+
+def test_adapt_when_run_remembers_how_the_tools_are_asked_for(tmp_path: Path) -> None:
+    registry, requests = _write(tmp_path, ["feed_cat", "water_plants"] * 20)
+    lines = [json.loads(line) for line in requests.read_text().splitlines()]
+    asked = {"feed_cat": "Give Tom dinner", "water_plants": "The ferns are dry"}
+    texts = [line | {"instruction": f"{asked[line['steps'][0]['tool']]}, number {i}"} for i, line in enumerate(lines)]
+    requests.write_text("".join(json.dumps(line) + "\n" for line in texts))
+    tiny.save_tiny_checkpoint(tmp_path / "start")
+    KnownTools().write(tmp_path / "start")
+    measured: list[KnownTools | None] = []
+
+    def measure(checkpoint: Checkpoint, data: Path) -> dict[str, float]:
+        measured.append(checkpoint.known_tools)
+        return {"node F1": 0.5}
+
+    adapted = adapt(registry, requests, tmp_path / "run", measure, start=tmp_path / "start", steps=1, batch_size=4)
+    tools = load_tool_registry(registry).tools
+    assert measured[0] is not None
+    assert measured[0].words_of(tools) is None
+    for known in (measured[1], load_checkpoint(adapted.checkpoint).known_tools):
+        assert known is not None
+        words = known.words_of(tools)
+        assert words is not None
+        plants, cat = words.log_odds("Dinner for Tom")
+        assert cat > plants + 0.5
 
 
 def test_adapt_when_given_runs_learns_their_corrections_and_updates_the_profile(tmp_path: Path) -> None:

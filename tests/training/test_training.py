@@ -19,6 +19,7 @@ from tomas_router.model.tomas_model import TOMASLLMModel
 from tomas_router.planner.engine import Calibration
 from tomas_router.schema.registry import ToolRegistry, ToolSpec
 from tomas_router.training import __main__ as command
+from tomas_router.training import request_words
 from tomas_router.training.average import WeightAverage
 from tomas_router.training.batches import NO_AUGMENTATION, Augmentation, BatchSampler
 from tomas_router.training.checkpoint import load_checkpoint
@@ -187,12 +188,15 @@ def test_final_checkpoint_when_written_is_calibrated_on_validation_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "CALIBRATION_ROWS", 2)
+    monkeypatch.setattr(request_words, "STEPS", 3)
     run = trainer(tmp_path, mixture={"own": 0.5, "worlds": 0.5})
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=True))
     known = KnownTools.read(tmp_path / "final")
     assert known is not None
     assert len(run.sampler.familiar_tools()) > 1000
     assert known.know(run.sampler.familiar_tools()).all()
+    assert known.words is not None
+    assert len(known.words) == 0  # composed requests alone
     assert not known.know([ToolSpec(name="new", desc="Came after training.")]).any()
     assert load_checkpoint(tmp_path / "final").statistics == run.statistics
     command.write_final(run, Namespace(out=tmp_path, init=None, no_calibration=False))

@@ -21,6 +21,7 @@ from tomas_router.engines.token_table import TokenTable
 from tomas_router.errors import ArtifactMismatchError, MissingExtraError, ModelArtifactError
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.known_tools import KNOWN_TOOLS, KnownTools
+from tomas_router.features.request_words import REQUEST_WORDS
 from tomas_router.features.special_tokens import SPECIAL_TOKENS
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
@@ -327,8 +328,8 @@ def calibration_of(directory: Path, manifest: Manifest) -> Calibration:
 
 
 def known_tools_of(directory: Path, manifest: Manifest) -> KnownTools | None:
-    """Tools that training showed; None where the directory does not say."""
-    return KnownTools.read(directory) if KNOWN_TOOLS in manifest.files else None
+    """Tools that training showed, with the words of their requests; None where the manifest names no such file."""
+    return KnownTools.read(directory, words=REQUEST_WORDS in manifest.files) if KNOWN_TOOLS in manifest.files else None
 
 
 def _tokenizer(path: Path, manifest: Manifest) -> TextTokenizer:

@@ -177,8 +177,9 @@ def _reached_slots(
         index = question.source.registry.index
         jobs = [{index(tool) for tool in twins(step, question.source.registry)} for step in row.steps]
         slots = [trace.opening.tool_logits, *(outcome.tool_logits for outcome in trace.outcomes)]
+        taken: list[int] = []
         for place, (slot, job) in enumerate(zip(slots, [*jobs, None], strict=False)):
-            z = heard(slot, calibration, trace.options)
+            z = heard(slot, calibration, trace.options, taken)
             z[-1] -= calibration.end_margin if place else 0.0
             if trace.options.candidates_N is not None:
                 z[:-1][~trace.options.candidates_N] = -np.inf
@@ -186,7 +187,8 @@ def _reached_slots(
             wanted[[-1] if job is None else sorted(job)] = True
             logits.append(z)
             right.append(wanted)
-            if job is None or int(z[:-1].argmax()) not in job:
+            taken.append(int(z[:-1].argmax()))
+            if job is None or taken[-1] not in job:
                 break
     return logits, right
 

@@ -36,6 +36,8 @@ MAX_STEPS = 12
 ALTERNATIVES = 5
 FIRST_SLOT_WEIGHT = 0.5
 """Of the first slot's logits in later ones, where a request wants a fixed number of named candidates."""
+FARTHEST_BEHIND = 5.0
+"""Logits by which the words of training requests may put a tool behind the one they speak for most; then weighted."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class DecodingOptions:
     candidates_N: Bool | None = None  # True = may be chosen; None = all
     novel_N: Bool | None = None  # True = training never or hardly showed the tool; None = nobody knows
     overlap_N: Float | None = None  # words that request and tool have in common, 0 to 1
+    undescribed_N: Bool | None = None  # True = the description says no more than the name
+    word_logits_N: Float | None = None  # by the words of training requests; NaN = none asked for the tool
     links: Links = "dataflow"
     max_steps: int = MAX_STEPS
     alternatives: int = ALTERNATIVES
@@ -93,7 +97,7 @@ class _Branch:
 
     state: object
     tool_logits: Float  # for the next slot
-    first_logits: Float  # those of the first slot
+    first_logits: Float  # what the network said to the first slot
     steps: tuple[StepProposal, ...]
     log_probability: float
 
@@ -170,25 +174,70 @@ def _finished(*grammars: Grammar, step: Callable[[list[Ask]], Sequence[StepOutco
     return [plans[place] for place in range(len(grammars))]
 
 
-def heard(tool_logits: NDArray[np.floating], calibration: Calibration, options: DecodingOptions) -> Float:
-    """A slot's logits, with those of tools that training never showed corrected.
+def heard(
+    tool_logits: NDArray[np.floating],
+    calibration: Calibration,
+    options: DecodingOptions,
+    taken: Sequence[int] = (),
+) -> Float:
+    """A slot's logits with what the network does not hear: words, and that it knows some tools better than others.
 
-    Such tools are ranked by the words they share with the request as well, and get ``novelty_bonus`` where others are
-    known. Only the order of tools changes: the best one stands to END as the best one did before.
+    Tools that training requests asked for fall behind the one whose requests were worded most like this one. Tools that
+    training never showed are ranked by the words they share with the request, and get ``novelty_bonus`` where others
+    are known. Only the order of tools changes: the best one stands to END as the best one did before.
+
+    Args:
+        tool_logits: (N + 1,), END last.
+        calibration: how much each counts.
+        options: what is known of the tools.
+        taken: tools of earlier slots.
     """
     logits = np.array(tool_logits, dtype=np.float64)
     offered = np.ones(len(logits) - 1, dtype=bool) if options.candidates_N is None else options.candidates_N
+    before = logits[:-1][offered].max()
+    changed = _hear_words(logits, calibration, options, offered, taken)
+    changed |= _hear_novelty(logits, calibration, options, offered)
+    if changed:
+        logits[:-1] += before - logits[:-1][offered].max()
+    return logits
+
+
+def _hear_words(
+    logits: Float, calibration: Calibration, options: DecodingOptions, offered: Bool, taken: Sequence[int]
+) -> bool:
+    """Of the tools that training requests asked for, the one that words speak for most keeps its logit.
+
+    A new tool of which there is only a name counts as one that they speak for as much as for most.
+    """
+    if options.word_logits_N is None:
+        return False
+    asked_for = offered & ~np.isnan(options.word_logits_N)
+    open_to = asked_for.copy()
+    open_to[list(taken)] = False
+    if not open_to.any():
+        return False
+    words = options.word_logits_N
+    most = words[open_to].max()
+    behind_N = np.where(asked_for, np.clip(words - most, -FARTHEST_BEHIND, 0.0), 0.0)
+    if options.novel_N is not None and options.undescribed_N is not None:
+        name_alone = offered & options.novel_N & options.undescribed_N & ~asked_for
+        behind_N[name_alone] = max(float(np.median(words[open_to])) - most, -FARTHEST_BEHIND)
+    logits[:-1] += calibration.words_weight * behind_N
+    return True
+
+
+def _hear_novelty(logits: Float, calibration: Calibration, options: DecodingOptions, offered: Bool) -> bool:
+    """Tools that training never showed, by shared words and a bonus; none for those that are but a name."""
     novel = options.novel_N
     if novel is None or not novel[offered].any():
-        return logits
-    before = logits[:-1][offered].max()
+        return False
     if options.overlap_N is not None:
         lead_N = options.overlap_N - options.overlap_N[novel & offered].max()
         logits[:-1] += calibration.overlap_weight * novel * lead_N
     if not novel[offered].all():
-        logits[:-1] += calibration.novelty_bonus * novel
-    logits[:-1] += before - logits[:-1][offered].max()
-    return logits
+        named_alone = False if options.undescribed_N is None else options.undescribed_N
+        logits[:-1] += calibration.novelty_bonus * (novel & ~np.asarray(named_alone))
+    return True
 
 
 def tool_probabilities(tool_logits: NDArray[np.floating], calibration: Calibration, candidates_N: Bool | None) -> Float:
@@ -217,8 +266,8 @@ def _nothing_matches(opening: Opening, calibration: Calibration, options: Decodi
 def _beam(opening: Opening, calibration: Calibration, options: DecodingOptions) -> Generator[Ask, StepOutcome, _Branch]:
     """The likeliest complete plan of those that the beam keeps; plans compare by log-probability a decision."""
     limit = options.num_steps or options.max_steps
-    first_logits = heard(opening.tool_logits, calibration, options)
-    branches = [_Branch(opening.state, first_logits, first_logits, (), 0.0)]
+    first_logits = np.array(opening.tool_logits, dtype=np.float64)
+    branches = [_Branch(opening.state, heard(first_logits, calibration, options), first_logits, (), 0.0)]
     finished: list[_Branch] = []
     for position in range(limit):
         may_end = options.num_steps is None and position > 0
@@ -284,12 +333,14 @@ def _taken(
         resources=_five(outcome.resources),
         depends_on=_depends_on(outcome, len(branch.steps), options.links, calibration),
     )
-    logits = heard(outcome.tool_logits, calibration, options)
-    logits[-1] -= calibration.end_margin
+    steps = (*branch.steps, step)
+    said = np.array(outcome.tool_logits, dtype=np.float64)
     if _each_once(options):  # what the request said to the first slot of the tools that are left still counts
-        both = logits[:-1] + FIRST_SLOT_WEIGHT * branch.first_logits[:-1]
-        logits[:-1] = both / (1 + FIRST_SLOT_WEIGHT)  # as steep as one slot's, for confidence and margins
-    return _Branch(outcome.state, logits, branch.first_logits, (*branch.steps, step), log_probability)
+        both = said[:-1] + FIRST_SLOT_WEIGHT * branch.first_logits[:-1]
+        said[:-1] = both / (1 + FIRST_SLOT_WEIGHT)  # as steep as one slot's, for confidence and margins
+    logits = heard(said, calibration, options, [one.tool for one in steps])
+    logits[-1] -= calibration.end_margin
+    return _Branch(outcome.state, logits, branch.first_logits, steps, log_probability)
 
 
 def _choices(

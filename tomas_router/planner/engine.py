@@ -94,14 +94,17 @@ class Calibration:
     end_margin: float = 0.0  # taken off END's logit after the first step: a plan ends where END wins by more than this
     match_margin: float = 0.0  # logits; a best first tool that leads END by less: no_tool with reason no_match
     overlap_weight: float = 6.0  # logits that a word overlap of 1 is worth to a tool which training never showed
-    novelty_bonus: float = 1.0  # logits that such a tool gets against those that training showed
+    words_weight: float = 1.0  # of the logits by which words of training requests put a tool behind the best one
+    novelty_bonus: float = 2.0  # logits that such a tool gets against those that training showed
 
     def ranking(self) -> Calibration:
         """What orders tools, with all that decides about plans left at its defaults.
 
         Other answers would follow another order, so it cannot be fitted on answers that were recorded.
         """
-        return Calibration(overlap_weight=self.overlap_weight, novelty_bonus=self.novelty_bonus)
+        return Calibration(
+            overlap_weight=self.overlap_weight, words_weight=self.words_weight, novelty_bonus=self.novelty_bonus
+        )
 
 
 class RoutingEngine(Protocol):

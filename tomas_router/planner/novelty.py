@@ -1,4 +1,4 @@
-"""What decoding must know of tools that the network never met in training; N tools."""
+"""What decoding must know of a registry's tools beside the network: which are new, and what words say; N tools."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomas_router.features.known_tools import KnownTools
+from tomas_router.features.words import content_stems
 from tomas_router.planner.word_overlap import WordOverlap
 from tomas_router.schema.registry import ToolRegistry
 
 
 class NovelTools:
-    """A registry's tools that training never showed."""
+    """A registry's tools, those that training never showed apart."""
 
     def __init__(self, registry: ToolRegistry, known: KnownTools) -> None:
         self.registry = registry
         self.texts = _texts(registry)
         self.novel_N: NDArray[np.bool_] = ~known.know(registry.tools)
+        self.undescribed_N: NDArray[np.bool_] = np.array(
+            [_says_its_name_alone(*text) for text in self.texts], dtype=bool
+        )
+        self._words = known.words_of(registry.tools)
+
+    def word_logits(self, instruction: str) -> NDArray[np.float64] | None:
+        """(N,) what the words of training requests say, NaN for tools that none asked for; None where none did."""
+        return None if self._words is None else self._words.log_odds(instruction)
 
     def overlap(self, instruction: str) -> NDArray[np.float64] | None:
         """(N,) words in common with a request; None where no tool is new."""
@@ -48,6 +57,10 @@ class Novelty:
         if last is None or not (last.registry is registry or last.texts == _texts(registry)):
             last = self._last = NovelTools(registry, self._known)
         return last
+
+
+def _says_its_name_alone(name: str, desc: str) -> bool:
+    return set(content_stems(desc)) <= set(content_stems(name))
 
 
 def _texts(registry: ToolRegistry) -> list[tuple[str, str]]:

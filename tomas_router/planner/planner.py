@@ -336,6 +336,8 @@ class Planner:
             candidates_N=mask,
             novel_N=None if novelty is None else novelty.novel_N,
             overlap_N=None if novelty is None else novelty.overlap(request.instruction),
+            undescribed_N=None if novelty is None else novelty.undescribed_N,
+            word_logits_N=None if novelty is None else novelty.word_logits(request.instruction),
             links=request.links,
             max_steps=max(self.max_steps, request.num_steps or 0),
             beam_width=self.beam_width,

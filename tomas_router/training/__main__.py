@@ -31,6 +31,7 @@ from tomas_router.training.checkpoint import (
 )
 from tomas_router.training.loop import Trainer, fit_statistics, with_calibration
 from tomas_router.training.processes import Processes
+from tomas_router.training.request_words import fit_request_words
 from tomas_router.training.sources import validation_paths
 from tomas_router.training.time_budget import TimeBudget
 from tomas_router.training.tokenizer_source import tokenizer_for
@@ -174,7 +175,13 @@ def write_final(trainer: Trainer, args: argparse.Namespace) -> None:
     save_checkpoint(final, trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(final, trainer.sampler.names, trained_on_of(args.init) if args.init else ())
     before = KnownTools.read(args.init) if args.init else KnownTools()
-    write_known_tools(final, trainer.sampler.familiar_tools(), before)
+    words = fit_request_words(
+        trainer.sampler.sources.values(),
+        None if before is None else before.words,
+        seed=trainer.train_config.seed,
+        device=trainer.device,
+    )
+    write_known_tools(final, trainer.sampler.familiar_tools(), words, before)
     calibration = trainer.statistics.calibration if args.no_calibration else calibrate_final(trainer, final)
     ending = trainer.ending()
     write_ending(final, ending)

@@ -28,6 +28,7 @@ from tomas_router.shipped import model_dir
 from tomas_router.training.artifacts import load_start
 from tomas_router.training.checkpoint import Checkpoint, save_checkpoint, write_known_tools, write_trained_on
 from tomas_router.training.loop import Trainer
+from tomas_router.training.request_words import fit_request_words
 
 MINE = "mine"
 HELD_OUT = 0.2
@@ -104,7 +105,9 @@ def adapt(
     # The start's thresholds stay: a few dozen requests are too few to fit new ones.
     save_checkpoint(out / "final", trainer.model, trainer.statistics, trainer.tokenizer_path, [])
     write_trained_on(out / "final", trainer.sampler.names, checkpoint.trained_on)
-    write_known_tools(out / "final", trainer.sampler.familiar_tools(), checkpoint.known_tools)
+    older = checkpoint.known_tools
+    words = fit_request_words([trainer.sampler.sources[MINE]], None if older is None else older.words, seed=seed)
+    write_known_tools(out / "final", trainer.sampler.familiar_tools(), words, older)
     shown = KnownTools.read(out / "final")
     after = measure(replace(checkpoint, model=trainer.model.eval(), known_tools=shown), data)
     held_out = sum(row.split == "val" for row in rows)

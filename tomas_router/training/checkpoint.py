@@ -24,6 +24,7 @@ from tomas_router.config import ModelConfig
 from tomas_router.errors import UntrainedModelError
 from tomas_router.features.curve import CurveScaler
 from tomas_router.features.known_tools import KnownTools
+from tomas_router.features.request_words import RequestWords
 from tomas_router.features.tokenizer import TextTokenizer
 from tomas_router.features.tool_rows import RowScaler
 from tomas_router.model.backbone import QwenBackbone
@@ -196,16 +197,19 @@ def write_trained_on(directory: Path, names: Iterable[str], before: tuple[str, .
         (directory / TRAINED_ON).write_text(json.dumps(sorted({*names, *before})) + "\n", encoding="utf-8")
 
 
-def write_known_tools(directory: Path, tools: Iterable[ToolSpec], before: KnownTools | None) -> None:
-    """Notes which tools a model has met.
+def write_known_tools(
+    directory: Path, tools: Iterable[ToolSpec], words: RequestWords, before: KnownTools | None
+) -> None:
+    """Notes which tools a model has met, and how they were asked for.
 
     Args:
         directory: The checkpoint.
         tools: Those that this run showed.
+        words: Of its requests.
         before: Those of the model that the run began with. None, not known, leaves all unknown.
     """
     if before is not None:
-        (KnownTools.of(tools) | before).write(directory)
+        KnownTools.of(tools, words).over(before).write(directory)
 
 
 def write_ending(directory: Path, record: Mapping[str, Any]) -> None:
