@@ -124,6 +124,7 @@ def test_newer_words_replace_those_of_the_same_tool_and_keep_the_others() -> Non
     assert found is not None
     assert found.log_odds("scan") == pytest.approx([0.0, 9.0, 2.0, -0.5])
     assert both.know([MAIL, OCR, SEARCH]).tolist() == [True, True, False]
+    assert found.source_N.tolist() == [0, 0, 1, 1]  # fitted apart
     alone = KnownTools.of([MAIL]).over(KnownTools.of([OCR], request_words()))
     assert alone.words_of([OCR]) is not None
 
@@ -153,6 +154,17 @@ def test_words_of_a_tool_that_is_taken_hold_nobody_back() -> None:
     assert after_ocr[0] - after_ocr[1] == pytest.approx(9.0 - (3.0 - 1.0))
     everything = heard(LOGITS, WORDS, DecodingOptions(word_logits_N=odds(ocr=5.0)), taken=[0])
     assert everything.tolist() == LOGITS.tolist()
+
+
+def test_words_of_sources_fitted_apart_are_not_compared() -> None:
+    spoken = odds(ocr=9.0, translate=8.0, summarise=0.5, search=1.0)
+    options = DecodingOptions(word_logits_N=spoken, word_source_N=np.array([4, 4, 2, 2]))
+    said = heard(LOGITS, WORDS, options)
+    assert said[0] - said[3] == pytest.approx(9.0 - 8.0)  # each the best of its own
+    assert said[0] - said[1] == pytest.approx(9.0 - (3.0 - 1.0))
+    assert said[3] - said[2] == pytest.approx(8.0 - (1.0 - 0.5))
+    after_search = heard(LOGITS, WORDS, options, taken=[3])
+    assert after_search[0] - after_search[2] == pytest.approx(9.0 - 1.0)
 
 
 def test_words_look_at_candidates_alone() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -62,15 +62,17 @@ class JobWords:
     buckets: Int
     weights: Float
     bias: float
+    source: int = 0
+    """Jobs of the same number were fitted together; logits of others are not comparable with theirs."""
 
     @classmethod
-    def of(cls, weights_H: Float, bias: float, most: int, least: float) -> JobWords:
+    def of(cls, weights_H: Float, bias: float, most: int, least: float, source: int = 0) -> JobWords:
         """The ``most`` weights of largest size, those below ``least`` left out, rounded as they are stored."""
         size_H = np.abs(weights_H)
         kept = np.sort(np.argsort(-size_H, kind="stable")[:most])
         kept = kept[size_H[kept] >= least]
         step = float(size_H[kept].max(initial=0.0)) / LEVELS or 1.0
-        return cls(kept, np.round(weights_H[kept] / step).astype(np.float32) * np.float32(step), bias)
+        return cls(kept, np.round(weights_H[kept] / step).astype(np.float32) * np.float32(step), bias, source)
 
 
 class RequestWords:
@@ -89,7 +91,8 @@ class RequestWords:
         """With the tools that only an older classifier knows; both must weigh rarity alike."""
         kept = {digest: job for digest, job in older._job_of.items() if digest not in self._job_of}
         place = {job: len(self._jobs) + i for i, job in enumerate(sorted(set(kept.values())))}
-        jobs = [*self._jobs, *(older._jobs[job] for job in place)]
+        first = 1 + max((job.source for job in self._jobs), default=-1)
+        jobs = [*self._jobs, *(replace(job, source=first + job.source) for job in (older._jobs[i] for i in place))]
         return RequestWords(self.rarity_H, jobs, self._job_of | {digest: place[job] for digest, job in kept.items()})
 
     def of(self, digests: Sequence[str]) -> ToolWords | None:
@@ -116,6 +119,7 @@ class RequestWords:
             level=_joined(levels, np.int8),
             step=steps.astype(np.float32),
             bias=np.array([j.bias for j in self._jobs], dtype=np.float32),
+            source=np.array([j.source for j in self._jobs], dtype=np.uint16),
         )
 
     @classmethod
@@ -128,9 +132,14 @@ class RequestWords:
             ends = np.cumsum(stored["count"].astype(np.int64))
             level, place = stored["level"].astype(np.float32), stored["bucket"].astype(np.int64)
             jobs = [
-                JobWords(place[end - count : end], level[end - count : end] * step, float(bias))
-                for end, count, step, bias in zip(
-                    ends, stored["count"].astype(np.int64), stored["step"], stored["bias"], strict=True
+                JobWords(place[end - count : end], level[end - count : end] * step, float(bias), int(source))
+                for end, count, step, bias, source in zip(
+                    ends,
+                    stored["count"].astype(np.int64),
+                    stored["step"],
+                    stored["bias"],
+                    stored["source"],
+                    strict=True,
                 )
             ]
             job_of = {f"{int(tool):016x}": int(job) for tool, job in zip(stored["tool"], stored["job"], strict=True)}
@@ -143,6 +152,8 @@ class ToolWords:
     def __init__(self, rarity_H: Float, jobs: Sequence[JobWords | None]) -> None:
         """``jobs``: one a tool; None where it is unknown."""
         self._rarity_H = rarity_H
+        self.source_N: Int = np.array([-1 if job is None else job.source for job in jobs], dtype=np.int64)
+        """Whose logits each tool's may be compared with; -1 for those that it does not know."""
         self._bias_N = np.array([np.nan if job is None else job.bias for job in jobs])
         known = [(tool, job) for tool, job in enumerate(jobs) if job is not None]
         bucket_E = np.concatenate([job.buckets for _, job in known])
@@ -152,7 +163,7 @@ class ToolWords:
         self._weight_E = np.concatenate([job.weights for _, job in known])[order]
 
     def log_odds(self, request: str) -> NDArray[np.float64]:
-        """(N,) logits, comparable with each other alone; NaN for tools that it does not know."""
+        """(N,) logits, comparable with those of the same source alone; NaN for tools that it does not know."""
         found_N = self._bias_N.copy()
         places, values = word_vector(request, self._rarity_H)
         starts, ends = np.searchsorted(self._bucket_E, places), np.searchsorted(self._bucket_E, places, side="right")

@@ -51,6 +51,7 @@ class DecodingOptions:
     overlap_N: Float | None = None  # words that request and tool have in common, 0 to 1
     undescribed_N: Bool | None = None  # True = the description says no more than the name
     word_logits_N: Float | None = None  # by the words of training requests; NaN = none asked for the tool
+    word_source_N: NDArray[np.int64] | None = None  # logits of the same number may be compared; None = all may
     links: Links = "dataflow"
     max_steps: int = MAX_STEPS
     alternatives: int = ALTERNATIVES
@@ -205,23 +206,29 @@ def heard(
 def _hear_words(
     logits: Float, calibration: Calibration, options: DecodingOptions, offered: Bool, taken: Sequence[int]
 ) -> bool:
-    """Of the tools that training requests asked for, the one that words speak for most keeps its logit.
+    """Of the tools that requests of one source asked for, the one that words speak for most keeps its logit.
 
     A new tool of which there is only a name counts as one that they speak for as much as for most.
     """
-    if options.word_logits_N is None:
+    words, source_N = options.word_logits_N, options.word_source_N
+    if words is None:
         return False
-    asked_for = offered & ~np.isnan(options.word_logits_N)
+    asked_for = offered & ~np.isnan(words)
     open_to = asked_for.copy()
     open_to[list(taken)] = False
-    if not open_to.any():
+    behind_N = np.zeros(len(words))
+    usual = -np.inf
+    for source in [None] if source_N is None else np.unique(source_N[open_to]).tolist():
+        own = asked_for if source is None else asked_for & (source_N == source)
+        if not (own & open_to).any():
+            continue
+        most = words[own & open_to].max()
+        behind_N[own] = np.clip(words[own] - most, -FARTHEST_BEHIND, 0.0)
+        usual = max(usual, float(np.median(words[own & open_to])) - most, -FARTHEST_BEHIND)
+    if usual == -np.inf:
         return False
-    words = options.word_logits_N
-    most = words[open_to].max()
-    behind_N = np.where(asked_for, np.clip(words - most, -FARTHEST_BEHIND, 0.0), 0.0)
     if options.novel_N is not None and options.undescribed_N is not None:
-        name_alone = offered & options.novel_N & options.undescribed_N & ~asked_for
-        behind_N[name_alone] = max(float(np.median(words[open_to])) - most, -FARTHEST_BEHIND)
+        behind_N[offered & options.novel_N & options.undescribed_N & ~asked_for] = usual
     logits[:-1] += calibration.words_weight * behind_N
     return True
 

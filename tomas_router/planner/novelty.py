@@ -24,6 +24,8 @@ class NovelTools:
             [_says_its_name_alone(*text) for text in self.texts], dtype=bool
         )
         self._words = known.words_of(registry.tools)
+        self.word_source_N = None if self._words is None else self._words.source_N
+        """(N,) which of the word logits may be compared: those of the same number."""
 
     def word_logits(self, instruction: str) -> NDArray[np.float64] | None:
         """(N,) what the words of training requests say, NaN for tools that none asked for; None where none did."""

@@ -338,6 +338,7 @@ class Planner:
             overlap_N=None if novelty is None else novelty.overlap(request.instruction),
             undescribed_N=None if novelty is None else novelty.undescribed_N,
             word_logits_N=None if novelty is None else novelty.word_logits(request.instruction),
+            word_source_N=None if novelty is None else novelty.word_source_N,
             links=request.links,
             max_steps=max(self.max_steps, request.num_steps or 0),
             beam_width=self.beam_width,

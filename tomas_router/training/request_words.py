@@ -58,13 +58,13 @@ def fit_request_words(
         rarity_H = before.rarity_H
     jobs: list[JobWords] = []
     job_of: dict[str, int] = {}
-    for source in asked:
+    for number, source in enumerate(asked):
         requests = _Requests.of(source, rarity_H)
         surety = _surety(requests, seed, device)
         if surety == 0.0:
             continue
         place = {name: len(jobs) + i for i, name in enumerate(requests.jobs)}
-        jobs += _job_words(requests, *_fit(requests, seed, device), surety)
+        jobs += _job_words(requests, *_fit(requests, seed, device), surety, number)
         names = {tool.name: tool.group or tool.name for tool in source.registry}
         own = {digest(tool): place[names[tool.name]] for tool in source.registry if names[tool.name] in place}
         job_of = own | job_of
@@ -156,11 +156,11 @@ def _surety(requests: _Requests, seed: int, device: str) -> float:
     return SURETIES[int(np.argmax(likelihood))]
 
 
-def _job_words(requests: _Requests, weights_UJ: Tensor, bias_J: Tensor, surety: float) -> list[JobWords]:
+def _job_words(requests: _Requests, weights_UJ: Tensor, bias_J: Tensor, surety: float, source: int) -> list[JobWords]:
     weights_JH = np.zeros((len(requests.jobs), BUCKETS), dtype=np.float32)
     weights_JH[:, requests.used] = surety * weights_UJ.cpu().numpy().T
     biases = (surety * bias_J).tolist()
-    return [JobWords.of(w, b, MOST_WORDS, LEAST_WEIGHT) for w, b in zip(weights_JH, biases, strict=True)]
+    return [JobWords.of(w, b, MOST_WORDS, LEAST_WEIGHT, source) for w, b in zip(weights_JH, biases, strict=True)]
 
 
 def main(argv: list[str] | None = None) -> int:
