@@ -63,10 +63,12 @@ def fit_request_words(
         surety = _surety(requests, seed, device)
         if surety == 0.0:
             continue
-        place = {name: len(jobs) + i for i, name in enumerate(requests.jobs)}
+        own = {
+            digest(tool): len(jobs) + requests.job_of[tool.name]
+            for tool in source.registry
+            if tool.name in requests.job_of
+        }
         jobs += _job_words(requests, *_fit(requests, seed, device), surety, number)
-        names = {tool.name: tool.group or tool.name for tool in source.registry}
-        own = {digest(tool): place[names[tool.name]] for tool in source.registry if names[tool.name] in place}
         job_of = own | job_of
     found = RequestWords(rarity_H, jobs, job_of)
     return found if before is None else found.over(before)
@@ -79,7 +81,9 @@ class _Requests:
     vectors: tuple[tuple[Int, Float], ...]
     right: tuple[list[int], ...]
     """Jobs of each."""
-    jobs: tuple[str, ...]
+    jobs: int
+    job_of: Mapping[str, int]
+    """By the name of a tool."""
     used: Int
     """(U,) buckets."""
 
@@ -87,14 +91,14 @@ class _Requests:
     def of(cls, source: Source, rarity_H: Float) -> _Requests:
         names = {tool.name: tool.group or tool.name for tool in source.registry}
         rows = [(row.instruction, sorted({names[step.tool] for step in row.steps})) for row in source.rows if row.steps]
-        jobs = tuple(sorted({job for _, own in rows for job in own}))
-        place = {job: j for j, job in enumerate(jobs)}
+        place = {job: j for j, job in enumerate(sorted({job for _, own in rows for job in own}))}
         vectors = [word_vector(text, rarity_H) for text, _ in rows]
         used = np.unique(np.concatenate([places for places, _ in vectors]))
         return cls(
             tuple((np.searchsorted(used, places), values) for places, values in vectors),
             tuple([place[job] for job in own] for _, own in rows),
-            jobs,
+            len(place),
+            {tool: place[job] for tool, job in names.items() if job in place},
             used,
         )
 
@@ -103,7 +107,7 @@ class _Requests:
 
     def targets(self, index: Sequence[int]) -> Tensor:
         """(B, J): a request's target is spread over its jobs."""
-        target_BJ = torch.zeros(len(index), len(self.jobs))
+        target_BJ = torch.zeros(len(index), self.jobs)
         for b, i in enumerate(index):
             target_BJ[b, self.right[i]] = 1 / len(self.right[i])
         return target_BJ
@@ -121,10 +125,10 @@ class _Requests:
 def _fit(requests: _Requests, seed: int, device: str) -> tuple[Tensor, Tensor]:
     """(U, J) weights and (J,) biases of a multinomial logistic regression with L2, by Adam on batches."""
     count = len(requests.vectors)
-    asked_J = torch.full((len(requests.jobs),), UNSEEN_ROWS)
+    asked_J = torch.full((requests.jobs,), UNSEEN_ROWS)
     for own in requests.right:
         asked_J[own] += 1.0
-    weights_UJ = torch.zeros(len(requests.used), len(requests.jobs), device=device, requires_grad=True)
+    weights_UJ = torch.zeros(len(requests.used), requests.jobs, device=device, requires_grad=True)
     bias_J = (asked_J / asked_J.sum()).log().to(device).requires_grad_()
     optimizer = torch.optim.Adam([weights_UJ, bias_J], lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / STEPS)
@@ -157,7 +161,7 @@ def _surety(requests: _Requests, seed: int, device: str) -> float:
 
 
 def _job_words(requests: _Requests, weights_UJ: Tensor, bias_J: Tensor, surety: float, source: int) -> list[JobWords]:
-    weights_JH = np.zeros((len(requests.jobs), BUCKETS), dtype=np.float32)
+    weights_JH = np.zeros((requests.jobs, BUCKETS), dtype=np.float32)
     weights_JH[:, requests.used] = surety * weights_UJ.cpu().numpy().T
     biases = (surety * bias_J).tolist()
     return [JobWords.of(w, b, MOST_WORDS, LEAST_WEIGHT, source) for w, b in zip(weights_JH, biases, strict=True)]
